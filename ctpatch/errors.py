@@ -1,0 +1,92 @@
+"""The one way in which ctpatch says no: a single clear line, and an exit status."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class CtpatchError(Exception):
+    """Something failed while running; what was finished is kept (exit status 1)."""
+
+    exit_status = 1
+
+
+class InputError(CtpatchError):
+    """The input or the call is wrong (exit status 2).
+
+    Readers raise it knowing only the file; `at` adds the patient and the manifest line on the way up.
+
+    Parameters
+    ----------
+    found : str
+        What was found, with numbers.
+    do : str
+        One action or flag that helps.
+    where : path or str, optional
+        The series or file.
+    patient : str, optional
+        The manifest's patient id.
+    row : int, optional
+        The manifest's line (the header is line 1).
+    """
+
+    exit_status = 2
+
+    def __init__(
+        self,
+        found: str,
+        do: str,
+        where: str | os.PathLike[str] = "",
+        patient: str = "",
+        row: int | None = None,
+    ):
+        self.found, self.do, self.where, self.patient, self.row = found, do, where, patient, row
+        super().__init__(found, do, where, patient, row)
+
+    def at(
+        self,
+        *,
+        patient: str = "",
+        row: int | None = None,
+        where: str | os.PathLike[str] = "",
+        root: Path | None = None,
+    ) -> InputError:
+        """The same error with what the caller knows filled in, its path relative to `root`."""
+        place = self.where or where
+        if root is not None and isinstance(place, os.PathLike):
+            place = relative(place, root)
+        return type(self)(self.found, self.do, place, self.patient or patient, row if self.row is None else self.row)
+
+    def __str__(self) -> str:
+        head = [f"patient={self.patient}"] if self.patient else []
+        head += [f"row={self.row}"] if self.row is not None else []
+        head += [os.fspath(self.where)] if self.where else []
+        line = " ".join(head) + (": " if head else "") + f"{self.found}. Do: {self.do}."
+        return one_line(line)
+
+
+class Problems(InputError):
+    """Several problems of one input, reported together."""
+
+    def __init__(self, problems: Iterable[InputError]):
+        self.problems = tuple(problems)
+        super().__init__(f"{len(self.problems)} problems", "mend each")
+        self.args = (self.problems,)
+
+    def __str__(self) -> str:
+        return "\n".join(str(problem) for problem in self.problems)
+
+
+def relative(path: str | os.PathLike[str], root: Path) -> str:
+    """`path` as seen from `root` where it lies below it or beside it, so that no home directory is printed."""
+    try:
+        return os.path.relpath(path, root)
+    except ValueError:  # another drive on Windows
+        return os.fspath(path)
+
+
+def one_line(text: str) -> str:
+    """`text` with control characters escaped: input never adds lines or terminal codes to a message."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
