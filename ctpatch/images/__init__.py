@@ -1,0 +1,1 @@
+"""Readers of CT images: DICOM series (single-frame and Enhanced), NIfTI, NRRD and MHA volumes."""

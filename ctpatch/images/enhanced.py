@@ -1,0 +1,73 @@
+"""Enhanced multi-frame CT: the frames of one file as slices, in whatever order they lie there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..dataset import read_dataset
+from ..errors import InputError
+from .header import Header
+from .slices import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+
+def read_frames(header: Header) -> list[Slice]:
+    """Each frame of an Enhanced CT image as a slice.
+
+    Raises
+    ------
+    InputError
+        When a functional group that geometry or HU need is missing.
+    """
+    dataset = read_dataset(header.path, stop_before_pixels=True, force=True)
+    shared = _first(dataset, "SharedFunctionalGroupsSequence")
+    per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    count = header.number("NumberOfFrames") or 1
+    if len(per_frame) != count:
+        found = f"{len(per_frame)} per-frame functional groups for {count} frames"
+        raise InputError(found, "export the file again", header.path)
+    if "MONOCHROME" not in header.text("PhotometricInterpretation") or count < 1:
+        raise InputError("not a grey multi-frame image", "give the original file", header.path)
+    return [_frame_slice(header, shared, group, number) for number, group in enumerate(per_frame)]
+
+
+def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number: int) -> Slice:
+    def numbers(sequence: str, keyword: str, size: int) -> tuple[float, ...]:
+        for place in (group, shared):
+            item = _first(place, sequence)
+            if item is not None and keyword in item:
+                return _floats(item[keyword].value, size, keyword, header)
+        raise InputError(f"{keyword} is missing in frame {number + 1}", "export the file again", header.path)
+
+    pixel_value = "PixelValueTransformationSequence"
+    transformation = _first(group, pixel_value) or _first(shared, pixel_value)
+    kind = str(transformation.get("RescaleType", "")) if transformation else ""
+    return Slice(
+        header,
+        position=numbers("PlanePositionSequence", "ImagePositionPatient", 3),
+        orientation=numbers("PlaneOrientationSequence", "ImageOrientationPatient", 6),
+        spacing=positive(header, "PixelSpacing", numbers("PixelMeasuresSequence", "PixelSpacing", 2)),
+        shape=image_shape(header),
+        format=stored_format(header),
+        slope=rescale_slope(header, numbers(pixel_value, "RescaleSlope", 1)[0], kind),
+        intercept=numbers(pixel_value, "RescaleIntercept", 1)[0],
+        padding=padding_range(header),
+        frame=number,
+    )
+
+
+def _first(dataset: Dataset | None, sequence: str) -> Dataset | None:
+    items = dataset.get(sequence) if dataset is not None else None
+    return items[0] if items else None
+
+
+def _floats(value: Any, size: int, keyword: str, header: Header) -> tuple[float, ...]:
+    try:
+        values = tuple(float(v) for v in (value if size > 1 else [value]))
+    except (TypeError, ValueError):
+        values = ()
+    if len(values) != size or not all(abs(v) < float("inf") for v in values):
+        raise InputError(f"{keyword} {value!r} is not {size} finite number(s)", "export the file again", header.path)
+    return values

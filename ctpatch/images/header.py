@@ -1,0 +1,293 @@
+"""The header of a DICOM file, read with one bounded read and a walk over its elements.
+
+pydicom reads the 300 headers of a series in about 200 ms; only some thirty elements are wanted, so this walk takes a
+tenth of that. What it does not know — big endian, deflated, a file without preamble — pydicom reads.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..dataset import read_dataset
+from ..errors import InputError
+
+TAGS = {
+    0x00080008: "ImageType",
+    0x00080016: "SOPClassUID",
+    0x00080018: "SOPInstanceUID",
+    0x00080032: "AcquisitionTime",
+    0x00080060: "Modality",
+    0x0008103E: "SeriesDescription",
+    0x00100020: "PatientID",
+    0x00180050: "SliceThickness",
+    0x00180088: "SpacingBetweenSlices",
+    0x00181060: "TriggerTime",
+    0x00181210: "ConvolutionKernel",
+    0x0020000D: "StudyInstanceUID",
+    0x0020000E: "SeriesInstanceUID",
+    0x00200012: "AcquisitionNumber",
+    0x00200013: "InstanceNumber",
+    0x00200032: "ImagePositionPatient",
+    0x00200037: "ImageOrientationPatient",
+    0x00200052: "FrameOfReferenceUID",
+    0x00200100: "TemporalPositionIdentifier",
+    0x00280002: "SamplesPerPixel",
+    0x00280004: "PhotometricInterpretation",
+    0x00280008: "NumberOfFrames",
+    0x00280010: "Rows",
+    0x00280011: "Columns",
+    0x00280030: "PixelSpacing",
+    0x00280100: "BitsAllocated",
+    0x00280101: "BitsStored",
+    0x00280102: "HighBit",
+    0x00280103: "PixelRepresentation",
+    0x00280120: "PixelPaddingValue",
+    0x00280121: "PixelPaddingRangeLimit",
+    0x00280301: "BurnedInAnnotation",
+    0x00281052: "RescaleIntercept",
+    0x00281053: "RescaleSlope",
+    0x00281054: "RescaleType",
+    0x00282110: "LossyImageCompression",
+    0x00283000: "ModalityLUTSequence",
+    0x52009230: "PerFrameFunctionalGroupsSequence",
+}
+_BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
+    "SamplesPerPixel",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+}
+_SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence"}
+PIXEL_DATA = 0x7FE00010
+_FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+_LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+
+IMPLICIT_LITTLE = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
+_NOT_WALKED = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
+_FIRST_READ = 8192
+_DEEPEST = 32
+
+
+@dataclass(frozen=True)
+class Header:
+    """Some elements of one DICOM file.
+
+    Attributes
+    ----------
+    path : Path
+    transfer_syntax : str
+        UID.
+    values : mapping of str to str or int
+        By keyword, of the elements in `TAGS` that are present: text stripped of padding, values joined by a
+        backslash; for sequences the text `present`.
+    pixels : (int, int) or None
+        Offset and length in bytes of PixelData in the file; length −1 when encapsulated, and offset −1 when pydicom
+        has to find it. None when there is none.
+    """
+
+    path: Path
+    transfer_syntax: str
+    values: Mapping[str, Any]
+    pixels: tuple[int, int] | None
+
+    def text(self, keyword: str) -> str:
+        """An element's text; empty when it is absent."""
+        return str(self.values.get(keyword, ""))
+
+    def number(self, keyword: str) -> int | None:
+        """A whole number; None when it is absent or empty."""
+        value = self.values.get(keyword, "")
+        try:
+            return int(value) if value != "" else None
+        except ValueError:
+            raise InputError(
+                f"{keyword} {value!r} is not a whole number", "mend or re-export the file", self.path
+            ) from None
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """`count` decimal numbers; None when the element is absent or empty.
+
+        Raises
+        ------
+        InputError
+            When they are not so many finite numbers.
+        """
+        text = self.text(keyword)
+        if not text:
+            return None
+        try:
+            values = tuple(float(part) for part in text.split("\\"))
+        except ValueError:
+            values = ()
+        if len(values) != count or not all(abs(value) < float("inf") for value in values):
+            raise InputError(
+                f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", self.path
+            )
+        return values
+
+
+def read_header(path: Path) -> Header | None:
+    """Read the header of a DICOM file.
+
+    Returns
+    -------
+    Header or None
+        None when the file is not DICOM.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, is cut off, or is named `.dcm` and is not DICOM.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = os.pread(file.fileno(), _FIRST_READ, 0)
+            if start[128:132] == b"DICM":
+                return _Walk(path, file.fileno(), size, start).header() or _by_pydicom(path)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions or disk", path) from error
+    if size == 0 and path.suffix.lower() in (".dcm", ".dicom", ".ima"):
+        raise InputError("zero bytes", "copy the series again", path)
+    if start[:2] == b"\x08\x00" or (path.suffix.lower() in (".dcm", ".dicom", ".ima")):
+        header = _by_pydicom(path)
+        if header is None or "SOPClassUID" not in header.values:
+            raise InputError("not readable as DICOM", "copy the file again, or take it out of the folder", path)
+        return header
+    return None
+
+
+class _Walk:
+    """A pass over the elements of one open file; reads on only where a wanted element lies further."""
+
+    def __init__(self, path: Path, handle: int, size: int, start: bytes):
+        self.path, self.handle, self.size = path, handle, size
+        self.base, self.buffer = 0, start
+
+    def at(self, position: int, count: int) -> bytes:
+        if position < self.base or position + count > self.base + len(self.buffer):
+            if position + count > self.size:
+                lacking = position + count - self.size
+                raise InputError(
+                    f"the file is cut off: {lacking} bytes or more are lacking", "copy it again", self.path
+                )
+            self.base, self.buffer = position, os.pread(self.handle, max(count, _FIRST_READ), position)
+        return self.buffer[position - self.base : position - self.base + count]
+
+    def header(self) -> Header | None:
+        position, syntax = self.meta()
+        if syntax in _NOT_WALKED or not syntax:
+            return None
+        explicit = syntax != IMPLICIT_LITTLE
+        values: dict[str, Any] = {}
+        while position + 8 <= self.size:
+            tag, vr, length, body = self.element(position, explicit)
+            if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
+                return Header(self.path, syntax, values, self.pixels(tag, length, body))
+            position = self.skip(body, length, explicit and vr != b"UN")
+            keyword = TAGS.get(tag)
+            if keyword in _SEQUENCES:
+                values[keyword] = "present"
+            elif keyword and length != _UNDEFINED:
+                values[keyword] = _value(keyword, self.at(body, length))
+        return Header(self.path, syntax, values, None)
+
+    def meta(self) -> tuple[int, str]:
+        """Where the data set begins, and the transfer syntax."""
+        position, syntax = 132, ""
+        while position + 8 <= self.size and self.at(position, 2) == b"\x02\x00":
+            tag, _, length, body = self.element(position, True)
+            if tag == 0x00020010:
+                syntax = _text(self.at(body, length))
+            position = body + length
+        return position, syntax
+
+    def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
+        """Tag, VR, length and the value's position of the element at `position`."""
+        group, number, vr, length = struct.unpack("<HH2sH", self.at(position, 8))
+        tag = group << 16 | number
+        if not explicit or group == 0xFFFE:
+            return tag, b"", struct.unpack("<I", self.at(position + 4, 4))[0], position + 8
+        if vr in _LONG_VR:
+            return tag, vr, struct.unpack("<I", self.at(position + 8, 4))[0], position + 12
+        if not vr.isalpha():
+            raise InputError(f"element ({group:04x},{number:04x}) is garbled", "copy or re-export the file", self.path)
+        return tag, vr, length, position + 8
+
+    def skip(self, body: int, length: int, explicit: bool, depth: int = 0) -> int:
+        """Where the element after this value begins."""
+        if length != _UNDEFINED:
+            if body + length > self.size:
+                lacking = body + length - self.size
+                raise InputError(f"the file is cut off: {lacking} bytes are lacking", "copy it again", self.path)
+            return body + length
+        if depth > _DEEPEST:
+            raise InputError(f"sequences are nested deeper than {_DEEPEST}", "re-export the file", self.path)
+        position = body
+        while True:  # an undefined length: items up to a delimiter
+            tag, _, length, body = self.element(position, False)
+            if tag == _SEQUENCE_END:
+                return body
+            if tag != _ITEM:
+                raise InputError("a sequence is garbled", "copy or re-export the file", self.path)
+            position = self.skip_item(body, explicit, depth) if length == _UNDEFINED else body + length
+
+    def skip_item(self, position: int, explicit: bool, depth: int) -> int:
+        while True:
+            tag, vr, length, body = self.element(position, explicit)
+            if tag == _ITEM_END:
+                return body
+            position = self.skip(body, length, explicit and vr != b"UN", depth + 1)
+
+    def pixels(self, tag: int, length: int, body: int) -> tuple[int, int]:
+        if tag != PIXEL_DATA:
+            raise InputError("floating-point pixel data is not CT", "give the original series", self.path)
+        if length != _UNDEFINED:
+            if body + length > self.size:
+                found = f"pixel data is cut off: {self.size - body} of {length} bytes"
+                raise InputError(found, "copy the file again", self.path)
+            return body, length
+        self.skip(body, length, False)  # the fragments are all there
+        return body, -1
+
+
+def _by_pydicom(path: Path) -> Header | None:
+    import pydicom
+
+    dataset = read_dataset(path, force=True)
+    values: dict[str, Any] = {}
+    try:
+        for tag, keyword in TAGS.items():
+            if tag in dataset:
+                value = dataset[tag].value
+                many = isinstance(value, (list, pydicom.multival.MultiValue))
+                joined = "\\".join(map(str, value)) if many else value
+                values[keyword] = "present" if keyword in _SEQUENCES else joined
+        syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", IMPLICIT_LITTLE)
+    except Exception as error:  # pydicom parses values late, and raises whatever it meets
+        raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
+    cleaned = {key: value if isinstance(value, int) else str(value or "").strip() for key, value in values.items()}
+    return Header(path, str(syntax), cleaned, (-1, -1) if PIXEL_DATA in dataset else None)
+
+
+def _value(keyword: str, raw: bytes) -> str | int:
+    if keyword in _BINARY:
+        return int.from_bytes(raw[:2], "little") if len(raw) >= 2 else ""
+    return _text(raw)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("latin-1").strip(" \0")

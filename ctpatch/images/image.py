@@ -1,0 +1,91 @@
+"""What a reader of CT images hands on: geometry and identity; pixels only when asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..geometry import Frame
+
+AIR = -1024
+"""HU of padding and of everything outside the image."""
+HU_MAX = 32767
+"""HU above this are saturated (the store keeps int16)."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Half-open index ranges (slices, rows, columns) within an image, each as (start, stop)."""
+
+    slices: tuple[int, int]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Size as (z, y, x)."""
+        return tuple(stop - start for start, stop in (self.slices, self.rows, self.columns))  # type: ignore[return-value]
+
+
+class Image(Protocol):
+    """A CT image on its own grid.
+
+    Attributes
+    ----------
+    frame : Frame
+        Where the slices lie.
+    uid : str
+        SeriesInstanceUID, or a digest for a volume file.
+    frame_of_reference : str
+        FrameOfReferenceUID; empty when unknown.
+    sop_uids : tuple of str
+        SOPInstanceUID of each slice in the frame's order; empty for volume files.
+    content : str
+        Digest of (some of) the pixels as stored: equal for a copy under other identifiers.
+    notes : tuple of str
+        What deserves a line in the report.
+    """
+
+    @property
+    def frame(self) -> Frame:
+        """Where the slices lie."""
+        ...
+
+    @property
+    def uid(self) -> str:
+        """SeriesInstanceUID or digest."""
+        ...
+
+    @property
+    def frame_of_reference(self) -> str:
+        """FrameOfReferenceUID."""
+        ...
+
+    @property
+    def sop_uids(self) -> tuple[str, ...]:
+        """SOPInstanceUID of each slice."""
+        ...
+
+    @property
+    def content(self) -> str:
+        """Digest of pixels."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines for the report."""
+        ...
+
+    def read_hu(self, box: Box) -> NDArray[np.float32]:
+        """HU of a box, float32 (z, y, x): rescaled, padding and anything below at `AIR`, clipped at `HU_MAX`."""
+        ...
+
+
+def clean_hu(hu: NDArray[np.float64], padding: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """HU with padding and values below `AIR` set to `AIR`, and values above `HU_MAX` saturated; float32."""
+    if padding is not None:
+        hu = np.where(padding, AIR, hu)
+    return np.clip(hu, AIR, HU_MAX).astype(np.float32)
