@@ -1,0 +1,58 @@
+"""Do these contours belong to this image? Frame of reference and geometry decide; UIDs that match settle it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING
+from ..images.image import Image
+from .roi import DrawnROI
+
+
+def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) -> tuple[str, ...]:
+    """Refuse contours of another series; say so where only geometry shows that they belong.
+
+    Parameters
+    ----------
+    roi : DrawnROI
+    image : Image
+    accept_frame : bool
+        The row accepts another frame of reference.
+
+    Returns
+    -------
+    tuple of str
+        Notes.
+
+    Raises
+    ------
+    InputError
+        When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
+    """
+    if accept_frame:
+        return ("the frame of reference was accepted by the manifest",)
+    ours, theirs = image.frame_of_reference, roi.frame_of_reference
+    if ours and theirs and ours != theirs:
+        found = f"FrameOfReferenceUID of the contours is …{theirs[-12:]}, of the image …{ours[-12:]}"
+        raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
+    images_match = bool(roi.sop_uids & set(image.sop_uids))
+    if images_match or (roi.series_uid == image.uid and not roi.sop_uids):
+        return ()
+    away = _farthest(roi, image)
+    if away:
+        found = (
+            f"the contours refer to series …{roi.series_uid[-12:] or '(none)'}, the image is …{image.uid[-12:]}, "
+            f"and a contour lies {away:.4g} mm off every slice"
+        )
+        raise InputError(found, "give contours drawn on this image")
+    return ("no image that the contours refer to is here; they lie on this series' slices and are used by geometry",)
+
+
+def _farthest(roi: DrawnROI, image: Image) -> float:
+    """Largest distance in mm of a contour from its nearest slice; 0 when all lie on slices but for rounding."""
+    positions = image.frame.positions
+    z = np.array([image.frame.to_frame(contour)[:, 2].mean() for contour in roi.contours])
+    away = float(np.abs(z[:, None] - positions).min(axis=1).max())
+    spacing = float(np.median(np.diff(positions)))
+    return away if away > max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * spacing) else 0.0
