@@ -1,0 +1,186 @@
+"""From contours to voxels: which voxels of the CT's own grid a drawn ROI holds.
+
+Each slice takes the contour plane nearest to it, at most half a spacing away, and `ctpatch.raster` fills the plane's
+paths in the slice's pixel grid. Nothing is rounded, averaged or painted on another slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contours.roi import DrawnROI, VoxelROI
+from .errors import InputError
+from .geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, TIE, Floats, Frame, nearest_slices
+from .overlap import combine, crosses_itself
+from .raster import fill, winding
+
+SELF_CROSSING_TOLERANCE = 0.05
+"""Share of a path's area that may depend on the fill rule (even-odd or non-zero)."""
+
+
+@dataclass(frozen=True, eq=False)
+class ContourPlane:
+    """Contours at one position along n: frame coordinates, (n, 3) each."""
+
+    z: float
+    contours: tuple[Floats, ...]
+
+
+def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") -> VoxelROI:
+    """Voxels of a ROI.
+
+    Parameters
+    ----------
+    roi : DrawnROI or VoxelROI
+        Voxels are handed back as they are.
+    frame : Frame
+        The image's geometry.
+    overlap : {"", "union", "xor"}
+        How partly overlapping contours of one slice combine; without a rule they are an error.
+
+    Returns
+    -------
+    VoxelROI
+        `voxels` (Z, Y, X) bool on the image's grid from `corner`.
+
+    Raises
+    ------
+    InputError
+        When a contour lies on no slice, is not planar, overlaps another without a rule, or no voxel is inside.
+    """
+    if isinstance(roi, VoxelROI):
+        return roi
+    planes = contour_planes(roi, frame)
+    taken, ignored = assign_planes(planes, frame)
+    notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
+    layers = {}
+    for k, plane in taken.items():
+        paths, path_notes = combine([frame.to_pixels(c, k) for c in plane.contours], "xor" if roi.xor else overlap)
+        layers[k] = fill(paths)
+        notes += [f"slice {k + 1}: {note}" for note in (*path_notes, *_crossing_notes(paths, k))]
+    if len(layers) == 1 and not any(inside.any() for _, inside in layers.values()):
+        layers = _nearest_voxel(taken, frame)
+        notes.append("the only contour encloses no voxel centre; the voxel nearest to its middle is the lesion")
+    voxels, corner, clipped = _assemble(layers, frame)
+    if clipped:
+        notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
+    return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, frame)))
+
+
+def contour_planes(roi: DrawnROI, frame: Frame) -> tuple[ContourPlane, ...]:
+    """Contours grouped by their position along n, in its order.
+
+    Raises
+    ------
+    InputError
+        When the points of a contour leave its plane by half a slice spacing or more.
+    """
+    steps = np.diff(frame.positions)
+    placed = []
+    for points in roi.contours:
+        contour = frame.to_frame(points)
+        z = float(np.mean(contour[:, 2]))
+        spacing = steps[np.clip(np.searchsorted(frame.positions, z) - 1, 0, len(steps) - 1)]
+        away = float(np.abs(contour[:, 2] - z).max())
+        if away >= spacing / 2:
+            found = f"a contour of ROI {roi.name!r} leaves its plane by {away:.4g} mm"
+            raise InputError(
+                f"{found}, half a slice spacing is {spacing / 2:.4g} mm", "contour in the plane of the slices"
+            )
+        placed.append((z, contour))
+    placed.sort(key=lambda item: item[0])
+    tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * float(np.median(steps)))
+    starts = [i for i, (z, _) in enumerate(placed) if i == 0 or z - placed[i - 1][0] > tolerance]
+    groups = [placed[a:b] for a, b in zip(starts, [*starts[1:], len(placed)], strict=True)]
+    return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
+
+
+def assign_planes(planes: Sequence[ContourPlane], frame: Frame) -> tuple[dict[int, ContourPlane], list[float]]:
+    """The plane of each slice that has one, and positions of planes whose slices all have a nearer one.
+
+    Of two equally near planes a slice takes the one at the lower position.
+
+    Raises
+    ------
+    InputError
+        When a plane is farther than half the local spacing from every slice: its slice is missing.
+    """
+    taken: dict[int, ContourPlane] = {}
+    for plane in planes:  # by increasing z: a later one must be nearer, not just as near
+        pair = nearest_slices(frame.positions, plane.z)
+        if pair[0] < 0:
+            away = float(np.abs(frame.positions - plane.z).min())
+            spacing = np.diff(frame.positions)[0 if plane.z < 0 else -1]
+            found = f"a contour lies {away:.4g} mm from the nearest slice, half a spacing is {spacing / 2:.4g} mm"
+            raise InputError(f"{found}: its slice is missing", "complete the series, or delete the contour")
+        for k in {int(pair[0]), int(pair[1])}:
+            margin = TIE * float(np.diff(frame.positions)[max(k - 1, 0)])
+            position = frame.positions[k]
+            if k not in taken or abs(plane.z - position) < abs(taken[k].z - position) - margin:
+                taken[k] = plane
+    used = {id(plane) for plane in taken.values()}
+    return dict(sorted(taken.items())), [plane.z for plane in planes if id(plane) not in used]
+
+
+def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
+    """A note for each path that winds round a pixel twice or both ways.
+
+    Raises
+    ------
+    InputError
+        When such a path crosses itself and the fill rule decides over more than `SELF_CROSSING_TOLERANCE` of it.
+    """
+    notes = []
+    for path in paths:
+        _, turns = winding([path])
+        if not turns.size or (turns.max() <= 1 and turns.min() >= -1 and turns.max() * turns.min() >= 0):
+            continue
+        filled, even_odd = np.count_nonzero(turns), np.count_nonzero(turns & 1)
+        if filled - even_odd > SELF_CROSSING_TOLERANCE * filled and crosses_itself(path):
+            found = f"a contour on slice {k + 1} crosses itself: {even_odd} pixels by the even-odd rule"
+            raise InputError(f"{found}, {filled} by the non-zero rule", "redraw the contour")
+        notes.append("a contour crosses or touches itself; the even-odd rule decides")
+    return notes
+
+
+def _nearest_voxel(
+    taken: dict[int, ContourPlane], frame: Frame
+) -> dict[int, tuple[tuple[int, int], NDArray[np.bool_]]]:
+    ((k, plane), *_) = taken.items()
+    points = frame.to_pixels(np.concatenate(plane.contours), k)
+    column, row = np.rint((points.min(axis=0) + points.max(axis=0)) / 2).astype(int)
+    return {k: ((int(row), int(column)), np.ones((1, 1), np.bool_))}
+
+
+def _assemble(
+    layers: dict[int, tuple[tuple[int, int], NDArray[np.bool_]]], frame: Frame
+) -> tuple[NDArray[np.bool_], tuple[int, int, int], float]:
+    """One box around all layers' voxels inside the image, its corner, and the share of voxels outside it."""
+    found = [
+        np.column_stack([np.full(len(at), k), at + corner])
+        for k, (corner, inside) in layers.items()
+        if len(at := np.argwhere(inside))
+    ]
+    if not found:
+        raise InputError("the contours enclose no voxel", "check that they were drawn on this series")
+    voxels = np.concatenate(found)
+    visible = voxels[((voxels[:, 1:] >= 0) & (voxels[:, 1:] < frame.shape)).all(axis=1)]
+    if not len(visible):
+        raise InputError("the contours lie outside the image in-plane", "check that they were drawn on this series")
+    low, high = visible.min(axis=0), visible.max(axis=0)
+    box = np.zeros(high - low + 1, np.bool_)
+    box[tuple((visible - low).T)] = True
+    return box, (int(low[0]), int(low[1]), int(low[2])), 1 - len(visible) / len(voxels)
+
+
+def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], frame: Frame) -> list[str]:
+    notes = []
+    if empty := np.count_nonzero(~voxels.any(axis=(1, 2))):
+        notes.append(f"{empty} slices between the lesion's first and last have no contour; kept as drawn")
+    if corner[0] == 0 or corner[0] + len(voxels) == len(frame):
+        notes.append("the lesion reaches the first or last slice: part of it may be missing")
+    return notes
