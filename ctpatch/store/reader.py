@@ -1,0 +1,214 @@
+"""Reading a store: lesions as a table, patches as arrays that are fetched when indexed."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from . import schema
+from .check import check_layout
+
+
+def open_store(path: str | os.PathLike[str]) -> PatchStore:
+    """Open a patch store for reading.
+
+    Parameters
+    ----------
+    path : path
+        A file made by `ctpatch build` or `StoreWriter`.
+
+    Returns
+    -------
+    PatchStore
+
+    Raises
+    ------
+    InputError
+        When the file is missing, not a complete ctpatch store, of another version, or not laid out as one. The
+        content's digests are checked by `ctpatch verify`, not here.
+    """
+    store = PatchStore(Path(path))
+    check_layout(store.file, store.path)
+    return store
+
+
+class PatchStore:
+    """A store open for reading; use it as a context manager or call `close`.
+
+    It may be passed to other processes: each opens the file for itself.
+
+    Attributes
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file: h5py.File | None = None
+        self._pid = -1
+
+    @property
+    def file(self) -> h5py.File:
+        """The h5py file of this process."""
+        if self._pid != os.getpid() or not self._file:  # an h5py handle does not survive a fork
+            self._file, self._pid = _open(self.path), os.getpid()
+        return self._file
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._pid == os.getpid() and self._file:
+            self._file.close()
+        self._file = None
+
+    def __enter__(self) -> PatchStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None, "_pid": -1}
+
+    @cached_property
+    def lesions(self) -> pd.DataFrame:
+        """One row per lesion: `/lesions` with its text decoded, and an `aux_<name>` column per characteristic."""
+        table = {name: _read(self.file[f"lesions/{name}"]) for name in schema.LESIONS}
+        table |= {f"aux_{name}": _read(self.file[f"lesions/aux/{name}"]) for name in self.aux_levels}
+        return pd.DataFrame(table)
+
+    @cached_property
+    def skipped(self) -> pd.DataFrame:
+        """Lesions left out, each with the reason."""
+        return pd.DataFrame({name: _read(self.file[f"skipped/{name}"]) for name in schema.SKIPPED})
+
+    @property
+    def label_classes(self) -> tuple[str, ...]:
+        """The diagnostic classes in their order."""
+        return tuple(str(name) for name in self.file["lesions"].attrs["label_classes"])
+
+    @property
+    def aux_levels(self) -> dict[str, dict[float, str]]:
+        """For each auxiliary characteristic the name of each numeric level."""
+        document = json.loads(self.file["lesions"].attrs["aux_classes"])
+        return {name: {float(v): level for v, level in by.items()} for name, by in document.items()}
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that shaped the pixels."""
+        return self._document("recipe")
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the store was made from, and with which versions."""
+        return self._document("provenance")
+
+    @property
+    def digest(self) -> str:
+        """The root's sha256 as stored; it stands for the whole content."""
+        return str(self.file.attrs["sha256"])
+
+    def split(self, name: str) -> SplitView:
+        """The patches of `train`, `val` or `test`."""
+        if name not in schema.SPLITS:
+            raise KeyError(f"{name!r} is none of {', '.join(schema.SPLITS)}")
+        return SplitView(self, name)
+
+    def _document(self, name: str) -> dict[str, Any]:
+        document = json.loads(self.file[name][()].tobytes())
+        assert isinstance(document, dict)
+        return document
+
+
+class SplitView:
+    """The patches of one split; `len` is their number.
+
+    `hu` (N, 64, 64) int16, `rgb` (N, 224, 224, 3) uint8 or None, `lesion` (N,) row of `PatchStore.lesions`, `plane`
+    (0 = xy, 1 = xz, 2 = yz), `copy` (0 = original), `center` (N, 3) mm LPS, `angle` degrees, `shift` (N, 2) mm: each
+    takes an integer, a slice, or a list of indices in any order, and gives a numpy array.
+    """
+
+    def __init__(self, store: PatchStore, name: str):
+        self.store, self.name = store, name
+
+    def __len__(self) -> int:
+        return int(self.store.file[f"{self.name}/lesion"].shape[0])
+
+    def __getattr__(self, column: str) -> ColumnView | None:
+        if column not in schema.PATCHES:
+            raise AttributeError(column)
+        path = f"{self.name}/{column}"
+        if column in schema.OPTIONAL and path not in self.store.file:
+            return None
+        return ColumnView(self.store, path)
+
+
+class ColumnView:
+    """One dataset of a split, read when indexed."""
+
+    def __init__(self, store: PatchStore, path: str):
+        self._store, self._path = store, path
+
+    @property
+    def dataset(self) -> h5py.Dataset:
+        """The h5py dataset of this process."""
+        return self._store.file[self._path]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the whole array."""
+        return tuple(self.dataset.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements."""
+        return np.dtype(self.dataset.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if isinstance(key, (tuple, slice, int, np.integer)) or key is Ellipsis:
+            return self._plain(key)
+        wanted = np.asarray(key)
+        wanted = np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.intp)
+        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"index outside 0…{len(self) - 1}")
+        unique, inverse = np.unique(wanted, return_inverse=True)  # h5py wants increasing indices
+        return np.asarray(self.dataset[unique.tolist()] if unique.size else self.dataset[:0])[inverse]
+
+    def _plain(self, key: Any) -> NDArray[Any]:
+        if isinstance(key, slice) and key.step is not None and key.step < 0:  # which h5py does not take
+            return self[np.arange(*key.indices(len(self)))]
+        return np.asarray(self.dataset[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.dataset[()], dtype=dtype)
+
+
+def _open(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise InputError("there is no such store", "give the path of a store made by ctpatch build", path)
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        found = "not a readable HDF5 file (truncated, or something else)"
+        raise InputError(found, "rerun ctpatch build", path) from error
+
+
+def _read(dataset: h5py.Dataset) -> NDArray[Any]:
+    if h5py.check_string_dtype(dataset.dtype):
+        return np.array([value.decode() for value in dataset[()]], dtype=object)
+    return np.asarray(dataset[()])

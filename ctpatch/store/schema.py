@@ -1,0 +1,113 @@
+"""What a store holds: names, types and shapes, and the digests over them.
+
+/                 attrs  format, version, complete, sha256
+/recipe, /provenance     JSON as 1-D uint8
+/lesions/         one element per lesion, ordered by (patient_id, lesion_id); attrs label_classes, aux_classes
+/skipped/         what `--on-error skip` left out
+/train/ /val/ /test/     one element per patch, ordered by lesion, patch, copy
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = "ctpatch"
+VERSION = 1
+LIBVER = ("v110", "v110")  # pinned: the same content gives the same bytes, and HDF5 >= 1.10 reads it
+SPLITS = ("train", "val", "test")
+JSON_LIMIT = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One dataset of a group: its dtype and the shape of one element; text is fixed-length UTF-8."""
+
+    dtype: str
+    tail: tuple[int, ...] = ()
+
+
+TEXT = "text"
+PATCHES = {
+    "hu": Column("<i2", (64, 64)),
+    "rgb": Column("|u1", (224, 224, 3)),
+    "lesion": Column("<i4"),
+    "plane": Column("|u1"),
+    "copy": Column("|u1"),
+    "center": Column("<f8", (3,)),
+    "angle": Column("<f8"),
+    "shift": Column("<f8", (2,)),
+}
+IMAGES = ("hu", "rgb")
+"""Datasets whose chunks hold one patch."""
+OPTIONAL = ("rgb",)
+LESIONS = {
+    "patient_id": Column(TEXT),
+    "lesion_id": Column(TEXT),
+    "split": Column(TEXT),
+    "label": Column(TEXT),
+    "series": Column(TEXT),
+    "n_patches": Column("<i4"),
+    "diameter_mm": Column("<f8"),
+    "n_readers": Column("<i4"),
+}
+AUX = Column("<f8")
+SKIPPED = {"patient_id": Column(TEXT), "lesion_id": Column(TEXT), "reason": Column(TEXT)}
+DOCUMENTS = ("recipe", "provenance")
+
+
+def text_array(values: list[str]) -> NDArray[np.bytes_]:
+    """Strings as fixed-length UTF-8 bytes (at least one byte wide)."""
+    encoded = [value.encode() for value in values]
+    return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
+
+
+def json_bytes(document: Any) -> NDArray[np.uint8]:
+    """A JSON document in canonical form as 1-D uint8."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return np.frombuffer(text.encode(), np.uint8)
+
+
+def array_digest(array: NDArray[Any]) -> str:
+    """sha256 of an array's C-order little-endian bytes."""
+    little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(np.ascontiguousarray(little).tobytes()).hexdigest()
+
+
+def datasets(root: h5py.Group) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset below `root` with its path, in sorted order."""
+    for name in sorted(root):
+        child = root[name]
+        if isinstance(child, h5py.Dataset):
+            yield child.name, child
+        else:
+            yield from datasets(child)
+
+
+def store_digest(root: h5py.File) -> str:
+    """The root's sha256: over every attribute (datasets' own sha256 among them) and every dataset's type and shape.
+
+    The hashed text is the canonical JSON of {path: {"attrs": {...}, "dtype": ..., "shape": [...]}}, without the
+    root's own `sha256`.
+    """
+    objects: dict[str, Any] = {"/": {"attrs": _attributes(root)}}
+    objects["/"]["attrs"].pop("sha256", None)
+
+    def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        objects["/" + name] = {"attrs": _attributes(item)}
+        if isinstance(item, h5py.Dataset):
+            objects["/" + name] |= {"dtype": item.dtype.str, "shape": list(item.shape)}
+
+    root.visititems(visit)
+    return hashlib.sha256(json_bytes(objects).tobytes()).hexdigest()
+
+
+def _attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
+    return {name: np.asarray(item.attrs[name]).tolist() for name in sorted(item.attrs)}

@@ -1,0 +1,350 @@
+"""Writing a store: lesion after lesion into a temporary file that takes its final name only when complete."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from . import schema
+from .schema import IMAGES, PATCHES, SPLITS
+
+try:  # the same format at several times zlib's speed; machines that only read or convert can do without
+    from isal import isal_zlib as zlib
+
+    _LEVEL = 2
+except ImportError:  # pragma: no cover - isal is a dependency
+    import zlib  # type: ignore[no-redef]
+
+    _LEVEL = 4
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What a store says of one lesion besides its patches.
+
+    Attributes
+    ----------
+    patient_id, lesion_id : str
+    split : str
+        `train`, `val` or `test`.
+    label : str
+        One of the store's `label_classes`, or empty when unknown.
+    series : str
+        Digest of the series (or its UID, where its owner keeps UIDs).
+    diameter_mm : float
+        Longest in-slice diameter; NaN when there is no mask.
+    n_readers : int
+        Readers who outlined it; 0 when unknown.
+    aux : mapping of str to float
+        Auxiliary characteristics; a missing one or NaN is unknown.
+    """
+
+    patient_id: str
+    lesion_id: str
+    split: str
+    label: str
+    series: str = ""
+    diameter_mm: float = float("nan")
+    n_readers: int = 0
+    aux: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """The patches of one lesion, images as zlib streams of one chunk each.
+
+    Attributes
+    ----------
+    images : mapping of str to list of bytes
+        `hu` and, unless left out, `rgb`: a zlib stream of the C-order little-endian array per patch.
+    columns : mapping of str to array
+        `plane`, `copy`, `center`, `angle`, `shift`: one element per patch.
+    """
+
+    images: Mapping[str, Sequence[bytes]]
+    columns: Mapping[str, NDArray[Any]]
+
+
+def deflate(array: NDArray[Any]) -> list[bytes]:
+    """A zlib stream for each element along the first axis: a chunk that HDF5's gzip filter reads."""
+    return [zlib.compress(element, _LEVEL) for element in np.ascontiguousarray(array)]
+
+
+class StoreWriter:
+    """Write a patch store, also from one's own arrays.
+
+    The store is written beside its final place under another name and appears at `path` only when it is complete; an
+    exception inside the `with` block leaves nothing.
+
+    Parameters
+    ----------
+    path : path
+        The store to make; an existing one is replaced at the end.
+    label_classes : sequence of str
+        The diagnostic classes in their order.
+    aux_levels : mapping, optional
+        For each auxiliary characteristic the name of each numeric level, e.g. `{"margin": {1: "poor", 5: "sharp"}}`.
+    recipe, provenance : mapping, optional
+        JSON documents: what shaped the pixels, and what they were made from.
+    rgb : bool
+        Whether to keep the rendered pictures beside the HU.
+    temporary : path, optional
+        Where to write until complete; on the same file system. Default: beside `path`.
+
+    Examples
+    --------
+    >>> with ctpatch.StoreWriter("own.h5", label_classes=["benign", "malignant"], rgb=False) as store:
+    ...     store.add(patient_id="p1", split="train", label="benign", hu=hu)  # hu: (N, 64, 64) int16
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        label_classes: Sequence[str],
+        aux_levels: Mapping[str, Mapping[float, str]] | None = None,
+        recipe: Mapping[str, Any] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        rgb: bool = True,
+        temporary: str | os.PathLike[str] | None = None,
+    ):
+        self.path = Path(path)
+        self.label_classes = tuple(label_classes)
+        self.aux_levels = {name: dict(levels) for name, levels in sorted((aux_levels or {}).items())}
+        self.documents = {"recipe": dict(recipe or {}), "provenance": dict(provenance or {})}
+        self._images = IMAGES if rgb else ("hu",)
+        self._lesions: list[Lesion] = []
+        self._counts: list[int] = []
+        self._skipped: list[tuple[str, str, str]] = []
+        self._columns: dict[str, dict[str, list[NDArray[Any]]]] = {split: {} for split in SPLITS}
+        self._digests = {(split, name): hashlib.sha256() for split in SPLITS for name in self._images}
+        self._temporary = Path(temporary or self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
+        self._file = h5py.File(self._temporary, "w", libver=schema.LIBVER)
+        for split in SPLITS:
+            for name in self._images:
+                _create_images(self._file, f"{split}/{name}", PATCHES[name])
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.discard()
+
+    def add(
+        self,
+        *,
+        patient_id: str,
+        split: str,
+        label: str,
+        hu: ArrayLike,
+        lesion_id: str = "1",
+        plane: ArrayLike = 0,
+        copy: ArrayLike = 0,
+        center: ArrayLike = np.nan,
+        angle: ArrayLike = 0.0,
+        shift: ArrayLike = 0.0,
+        aux: Mapping[str, float] | None = None,
+        series: str = "",
+        diameter_mm: float = float("nan"),
+        n_readers: int = 0,
+    ) -> None:
+        """Add one lesion; lesions come in the order of (patient_id, lesion_id).
+
+        Parameters
+        ----------
+        patient_id, lesion_id, split, label, aux, series, diameter_mm, n_readers
+            As in `Lesion`.
+        hu : (N, 64, 64) int16
+            Patches in HU; other integer types are accepted where the values fit.
+        plane : (N,) or scalar
+            0 = xy, 1 = xz, 2 = yz.
+        copy : (N,) or scalar
+            0 = original, 1… = moved copies.
+        center : (N, 3)
+            mm LPS; NaN when unknown.
+        angle : (N,) or scalar
+            Degrees.
+        shift : (N, 2) or scalar
+            mm along the plane's axes.
+
+        Raises
+        ------
+        InputError
+            When a value does not fit the store: order, split, label, shape, range, or a patient in two splits.
+        """
+        hu = _as_hu(hu)
+        given = {"plane": plane, "copy": copy, "center": center, "angle": angle, "shift": shift}
+        columns = {
+            name: np.broadcast_to(np.asarray(value, PATCHES[name].dtype), (len(hu), *PATCHES[name].tail))
+            for name, value in given.items()
+        }
+        images = {"hu": deflate(hu)}
+        if "rgb" in self._images:
+            from ..render import render
+
+            images["rgb"] = deflate(render(hu))
+        lesion = Lesion(patient_id, lesion_id, split, label, series, diameter_mm, n_readers, aux)
+        self.add_patches(lesion, Patches(images, columns))
+
+    def add_patches(self, lesion: Lesion, patches: Patches) -> None:
+        """Add one lesion whose images are compressed already; they are inflated once, for the digest."""
+        self._check(lesion)
+        count = len(patches.images["hu"])
+        for name in self._images:
+            self._append(lesion.split, name, patches.images[name])
+        columns = {**patches.columns, "lesion": np.full(count, len(self._lesions), PATCHES["lesion"].dtype)}
+        for name, values in columns.items():
+            self._columns[lesion.split].setdefault(name, []).append(values)
+        self._lesions.append(lesion)
+        self._counts.append(count)
+
+    def skip(self, patient_id: str, lesion_id: str, reason: str) -> None:
+        """List a lesion that was left out, and why."""
+        self._skipped.append((patient_id, lesion_id, reason))
+
+    def finish(self) -> None:
+        """Write what is left, flush to the disk, and give the store its final name."""
+        try:
+            self._write_tables()
+            root = self._file
+            root.attrs["format"], root.attrs["version"], root.attrs["complete"] = (
+                schema.FORMAT,
+                schema.VERSION,
+                True,
+            )
+            root.attrs["sha256"] = schema.store_digest(root)
+            root.close()
+        except BaseException:
+            self.discard()
+            raise
+        _sync(self._temporary)
+        os.replace(self._temporary, self.path)
+        _sync(self.path.absolute().parent)
+
+    def discard(self) -> None:
+        """Drop what was written; the final name is untouched."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+    def _check(self, lesion: Lesion) -> None:
+        def problem(found: str, do: str) -> InputError:
+            return InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
+
+        if lesion.split not in SPLITS:
+            raise problem(f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split")
+        if lesion.label not in ("", *self.label_classes):
+            raise problem(f"label {lesion.label!r} is not in label_classes", "mend the label or the classes")
+        if unknown := sorted(set(lesion.aux or ()) - set(self.aux_levels)):
+            raise problem(f"characteristic {unknown[0]!r} is not in aux_levels", "declare its levels")
+        if not self._lesions:
+            return
+        last = self._lesions[-1]
+        if (lesion.patient_id, lesion.lesion_id) <= (last.patient_id, last.lesion_id):
+            found = f"comes after patient {last.patient_id!r} lesion {last.lesion_id!r}"
+            raise InputError(found, "add lesions in the order of (patient_id, lesion_id), each once")
+        if lesion.patient_id == last.patient_id and lesion.split != last.split:
+            raise problem(f"one patient in two splits: {last.split}, {lesion.split}", "give it one split")
+
+    def _append(self, split: str, name: str, streams: Sequence[bytes]) -> None:
+        dataset, digest = self._file[f"{split}/{name}"], self._digests[split, name]
+        start, tail = dataset.shape[0], (0,) * len(PATCHES[name].tail)
+        dataset.resize(start + len(streams), axis=0)
+        for n, stream in enumerate(streams):
+            digest.update(zlib.decompress(stream))
+            dataset.id.write_direct_chunk((start + n, *tail), stream)
+
+    def _write_tables(self) -> None:
+        root = self._file
+        for (split, name), digest in self._digests.items():
+            root[f"{split}/{name}"].attrs["sha256"] = digest.hexdigest()
+        for split, columns in self._columns.items():
+            for name, column in PATCHES.items():
+                if name not in IMAGES:
+                    empty = np.empty((0, *column.tail), column.dtype)
+                    _create(root, f"{split}/{name}", np.concatenate([empty, *columns.get(name, [])]))
+        for name, values in _lesion_columns(self._lesions, self._counts, self.aux_levels).items():
+            _create(root, f"lesions/{name}", values)
+        for name, texts in zip(
+            schema.SKIPPED, zip(*self._skipped, strict=True) if self._skipped else [()] * 3, strict=True
+        ):
+            _create(root, f"skipped/{name}", schema.text_array(list(texts)))
+        for name, document in self.documents.items():
+            _create(root, name, schema.json_bytes(document))
+        lesions = root["lesions"]
+        lesions.attrs["label_classes"] = np.array(self.label_classes, dtype=h5py.string_dtype())
+        levels = {n: {f"{v:g}": name for v, name in sorted(by.items())} for n, by in self.aux_levels.items()}
+        lesions.attrs["aux_classes"] = schema.json_bytes(levels).tobytes().decode()
+
+
+def _as_hu(hu: ArrayLike) -> NDArray[np.int16]:
+    array = np.asarray(hu)
+    if array.ndim != 3 or array.shape[1:] != PATCHES["hu"].tail or array.dtype.kind not in "iu":
+        found = f"hu is {array.dtype} {array.shape}"
+        raise InputError(found, "give integer HU of shape (N, 64, 64)")
+    cast = array.astype("<i2")
+    if not np.array_equal(cast, array):
+        raise InputError(f"HU from {array.min()} to {array.max()} do not fit int16", "clip them first")
+    return cast
+
+
+def _lesion_columns(
+    lesions: Sequence[Lesion], counts: Sequence[int], aux: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """The /lesions group's datasets by path."""
+    columns: dict[str, NDArray[Any]] = {}
+    for name, column in schema.LESIONS.items():
+        values: list[Any] = list(counts) if name == "n_patches" else [getattr(lesion, name) for lesion in lesions]
+        columns[name] = schema.text_array(values) if column.dtype == schema.TEXT else np.array(values, column.dtype)
+    for name in aux:
+        values = [(lesion.aux or {}).get(name, np.nan) for lesion in lesions]
+        columns[f"aux/{name}"] = np.array(values, schema.AUX.dtype)
+    return columns
+
+
+def _create_images(root: h5py.File, path: str, column: schema.Column) -> None:
+    """An empty, growing dataset with a chunk per patch; no fill values, since every chunk is written."""
+    root.create_dataset(
+        path,
+        shape=(0, *column.tail),
+        maxshape=(None, *column.tail),
+        chunks=(1, *column.tail),
+        dtype=column.dtype,
+        compression="gzip",
+        compression_opts=4,
+        fillvalue=0,
+    )
+
+
+def _create(root: h5py.File, path: str, values: NDArray[Any]) -> None:
+    """A complete dataset with its digest; gzip carries a checksum for every chunk."""
+    if values.dtype.kind == "S":
+        values = values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+    chunk = (max(1, min(len(values), 16384)), *values.shape[1:])
+    dataset = root.create_dataset(
+        path, data=values, chunks=chunk, maxshape=(None, *values.shape[1:]), compression="gzip"
+    )
+    dataset.attrs["sha256"] = schema.array_digest(values)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file or a folder's entries to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
