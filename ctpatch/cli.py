@@ -1,0 +1,251 @@
+"""The command `ctpatch`: it parses, calls and prints; everything else is elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import CtpatchError, InputError, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .build import Progress
+    from .recipe import Recipe
+
+_EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except CtpatchError as error:
+        print(f"ctpatch: {error}".replace("\n", "\nctpatch: "), file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("ctpatch: interrupted; finished lesions are kept, run the same command to go on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"ctpatch: {one_line(where)}{error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ctpatch", description="CT series and radiologists' contours to HDF5 patch stores.", epilog=_EPILOG
+    )
+    parser.add_argument("--version", action="version", version=f"ctpatch {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EPILOG)
+        sub.set_defaults(run=run)
+        return sub
+
+    _add_build(command("build", _build, "build a patch store from a manifest"))
+    _add_check(
+        command("check", _check, "find every problem of a manifest, its series and contours, decoding no pixels")
+    )
+    for name, run, text in (
+        ("info", _info, "say what is in a store"),
+        ("verify", _verify, "read a whole store against its digests"),
+    ):
+        command(name, run, text).add_argument("store", type=Path, help="a store (.h5)")
+    _add_scan(
+        command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
+    )
+    _add_phantom(command("phantom", _phantom, "write the simulated DICOM cohort that a manifest lists"))
+    return parser
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per lesion")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (default 0)")
+    parser.add_argument(
+        "--patches", type=int, default=100, metavar="P", help="patches per training lesion (default 100)"
+    )
+    parser.add_argument("--augment", type=int, default=2, metavar="G", help="moved copies of each (default 2)")
+    parser.add_argument(
+        "--rotate", type=float, default=180.0, metavar="DEG", help="largest rotation of a copy (default 180)"
+    )
+    parser.add_argument("--shift", type=float, default=5.0, metavar="MM", help="largest shift of a copy (default 5)")
+    parser.add_argument("--spacing", type=float, default=0.5, metavar="MM", help="of patch pixels (default 0.5)")
+    parser.add_argument(
+        "--lidc-consensus", type=float, default=0.5, metavar="SHARE", help="of the outlining readers (default 0.5)"
+    )
+    parser.add_argument("--fold", metavar="I/K", help="the I-th of K cross-validation splits")
+
+
+def _add_build(parser: argparse.ArgumentParser) -> None:
+    _add_recipe(parser)
+    parser.add_argument("--out", type=Path, required=True, help="the store to make (.h5)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="worker processes (default 1; -1: one per core)"
+    )
+    parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
+    parser.add_argument(
+        "--on-error",
+        choices=("stop", "skip"),
+        default="stop",
+        help="a refused lesion stops the build, or is listed and left out",
+    )
+    parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
+
+
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    _add_recipe(parser)
+
+
+def _add_scan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the folder tree")
+    parser.add_argument("--out", type=Path, required=True, help="the manifest to write (.csv)")
+
+
+def _add_phantom(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per simulated lesion")
+    parser.add_argument("--out", type=Path, required=True, help="a folder to make")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default 0)")
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    from .recipe import Recipe
+
+    return Recipe(
+        seed=arguments.seed,
+        patches=arguments.patches,
+        augment=arguments.augment,
+        rotate_deg=arguments.rotate,
+        shift_mm=arguments.shift,
+        spacing_mm=arguments.spacing,
+        lidc_consensus=arguments.lidc_consensus,
+        rgb=not getattr(arguments, "no_rgb", False),
+    )
+
+
+def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
+    from .split import parse_fold
+
+    return parse_fold(arguments.fold) if arguments.fold else None
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from .build import BuildOptions, build
+
+    if arguments.jobs == 0 or arguments.jobs < -1:
+        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
+    options = BuildOptions(
+        _recipe(arguments), arguments.jobs, _fold(arguments), arguments.on_error, arguments.keep_uids
+    )
+    with _progress("build") as progress:
+        result = build(arguments.manifest, arguments.out, options, progress)
+    for note in result.notes:
+        print(f"note: {one_line(note)}")
+    for problem in result.skipped:
+        print(f"skipped: {problem}", file=sys.stderr)
+    patches = ", ".join(f"{split} {count}" for split, count in result.patches.items())
+    earlier = result.lesions - result.computed
+    print(
+        f"{result.path}: {result.lesions} lesions, patches: {patches}"
+        + (f"; {earlier} lesions were finished before" if earlier > 0 else "")
+    )
+    return 1 if result.skipped else 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from .check import check_manifest
+
+    with _progress("check") as progress:
+        result = check_manifest(arguments.manifest, _recipe(arguments), _fold(arguments), progress)
+    for note in result.notes:
+        print(f"note: {one_line(note)}")
+    for problem in result.problems:
+        print(f"problem: {problem}", file=sys.stderr)
+    print(f"{arguments.manifest}: {result.lesions} lesions, {len(result.problems)} problems, {len(result.notes)} notes")
+    return 2 if result.problems else 0
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    from .describe import describe_store
+
+    print("\n".join(describe_store(arguments.store)))
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .store import open_store
+    from .store.check import verify_store
+
+    with open_store(arguments.store) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        problems = verify_store(store.file, bar.update)
+    for problem in problems:
+        print(f"ctpatch: {arguments.store}: {problem}. Do: build it again, or copy it again.", file=sys.stderr)
+    if not problems:
+        print(f"{arguments.store}: whole and unaltered")
+    return 1 if problems else 0
+
+
+def _scan(arguments: argparse.Namespace) -> int:
+    from .scan import scan, write_manifest
+
+    result = scan(arguments.folder, arguments.out)
+    write_manifest(result, arguments.out)
+    for note in result.notes:
+        print(f"note: {one_line(note)}")
+    print(f"{arguments.out}: {len(result.rows)} lesions; fill in the column label")
+    return 0
+
+
+def _phantom(arguments: argparse.Namespace) -> int:
+    from .phantom import write_phantom
+
+    with _progress("phantom") as progress:
+        written = write_phantom(
+            arguments.manifest,
+            arguments.out,
+            seed=arguments.seed,
+            progress=lambda done, total: progress(done, total, ""),
+        )
+    print(f"{written}: build it with  ctpatch build --manifest {written} --out STORE.h5")
+    return 0
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Progress]:
+    """A bar on a terminal; in a log a plain line whenever another tenth is done."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(desc=what, unit="lesion") as bar:
+
+            def advance(done: int, total: int, word: str) -> None:
+                bar.total, bar.n = total, done
+                bar.set_postfix_str(one_line(word), refresh=True)
+
+            yield advance
+        return
+    told = 0
+
+    def tell(done: int, total: int, word: str) -> None:
+        nonlocal told
+        if done * 10 // total > told or done == total:
+            told = done * 10 // total
+            print(f"{what}: {done} of {total}", file=sys.stderr)
+
+    yield tell
+
+
+if __name__ == "__main__":
+    sys.exit(main())

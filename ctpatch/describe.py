@@ -1,0 +1,57 @@
+"""What is in a store, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from .store import PatchStore, open_store
+from .store.schema import SPLITS
+
+
+def describe_store(path: Path) -> list[str]:
+    """Lines that say what a store holds."""
+    with open_store(path) as store:
+        return [
+            f"{path}: ctpatch store, {path.stat().st_size / 1e6:.1f} MB, sha256 {store.digest[:16]}…",
+            *_splits(store),
+            *_characteristics(store),
+            *(f"skipped: patient {s.patient_id} lesion {s.lesion_id}: {s.reason}" for s in store.skipped.itertuples()),
+            *_recipe(store),
+        ]
+
+
+def _splits(store: PatchStore) -> Iterator[str]:
+    table = store.lesions
+    for split in SPLITS:
+        part = table[table.split == split]
+        classes = ", ".join(f"{name or 'no label'} {n}" for name, n in part.label.value_counts().sort_index().items())
+        view = store.split(split)
+        yield (
+            f"{split:5s}  {part.patient_id.nunique()} patients, {len(part)} lesions ({classes or 'none'}), "
+            f"{len(view)} patches{'' if view.rgb is not None else ', HU only'}"
+        )
+    known = table.diameter_mm.dropna()
+    if len(known):
+        yield f"longest in-slice diameter {known.min():.1f} to {known.max():.1f} mm, median {known.median():.1f} mm"
+
+
+def _characteristics(store: PatchStore) -> Iterator[str]:
+    for name, levels in store.aux_levels.items():
+        values: pd.Series[float] = store.lesions[f"aux_{name}"]
+        counts = ", ".join(f"{level} {int((values == value).sum())}" for value, level in levels.items())
+        yield f"aux_{name}: {counts}, unknown {int(values.isna().sum())}"
+
+
+def _recipe(store: PatchStore) -> Iterator[str]:
+    recipe, provenance = store.recipe, store.provenance
+    shown = ("seed", "patches", "augment", "rotate_deg", "shift_mm", "spacing_mm")
+    if chosen := [f"{name} {recipe[name]}" for name in shown if name in recipe]:
+        yield "recipe: " + ", ".join(chosen)
+    versions = provenance.get("versions", {})
+    if versions:
+        yield "made with " + ", ".join(f"{name} {version}" for name, version in versions.items())
+    if notes := provenance.get("notes"):
+        yield from (f"note: {who}: {note}" for who, lines in notes.items() for note in lines)

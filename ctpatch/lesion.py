@@ -1,0 +1,252 @@
+"""One manifest row: from its files to planes (without decoding a pixel), and from planes to patches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .contours.reference import check_reference
+from .contours.roi import DrawnROI, VoxelROI
+from .contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct
+from .errors import InputError
+from .geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
+from .images.header import read_header
+from .images.image import Image
+from .images.series import read_series
+from .lattice import LesionLattice, lesion_lattice
+from .manifest import Row
+from .mask import lesion_mask
+from .planes import Planes, center_plane, lesion_rng, random_planes
+from .recipe import Recipe
+from .render import SIZE, render
+from .sample import patch_extent, sample_planes
+from .store.schema import PATCHES
+from .store.writer import Lesion, Patches, deflate
+
+SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+
+@dataclass(frozen=True, eq=False)
+class LesionPlan:
+    """Where a lesion's patches are cut; everything but the pixels.
+
+    Attributes
+    ----------
+    row : Row
+    image : Image
+    mask : VoxelROI or None
+        None where a marked centre stands for it.
+    planes : Planes
+    notes : tuple of str
+        What deserves a line in the report.
+    """
+
+    row: Row
+    image: Image
+    mask: VoxelROI | None
+    planes: Planes
+    notes: tuple[str, ...]
+
+
+def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
+    """Read a row's headers and contours and place its planes.
+
+    Raises
+    ------
+    InputError
+        When anything about the image, the contours or their fit is wrong; without patient and line.
+    """
+    image, roi = read_row(row, recipe)
+    marked = row.center if row.center is not None else _point(roi)
+    mask: VoxelROI | None = None
+    lattice: LesionLattice | None = None
+    notes: tuple[str, ...] = ("cut at the marked centre",)
+    if marked is not None:
+        planes = center_plane(_inside(image.frame, np.array(marked), row))
+    else:
+        assert roi is not None
+        mask, lattice, notes = _locate(roi, image, row, recipe)
+        planes = _place(lattice, row, recipe)
+    notes += tuple(_check_gaps(image.frame, planes, lattice, row, recipe))
+    return LesionPlan(row, image, mask, planes, image.notes + notes)
+
+
+def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> tuple[Lesion, Patches, tuple[str, ...]]:
+    """Sample, render and compress the patches of a plan; also notes."""
+    row, planes = plan.row, plan.planes
+    hu, outside = sample_planes(plan.image, planes, recipe.spacing_mm)
+    images = {"hu": deflate(hu)}
+    if recipe.rgb:
+        images["rgb"] = deflate(render(hu))
+    columns = {
+        "plane": planes.plane,
+        "copy": planes.copy,
+        "center": plan.image.frame.to_lps(planes.point),
+        "angle": planes.angle,
+        "shift": planes.shift,
+    }
+    lesion = Lesion(
+        row.patient_id,
+        row.lesion_id,
+        row.split,
+        row.label,
+        series=plan.image.uid if keep_uid else hashlib.sha256(plan.image.uid.encode()).hexdigest(),
+        diameter_mm=longest_diameter(plan.mask, plan.image.frame) if plan.mask else float("nan"),
+        n_readers=plan.mask.n_readers if plan.mask else 0,
+        aux=dict(row.aux),
+    )
+    patches = Patches(images, {name: np.asarray(v, PATCHES[name].dtype) for name, v in columns.items()})
+    return lesion, patches, tuple(_pixel_notes(hu, outside))
+
+
+def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | None]:
+    """The image of a row, and its ROI unless a marked centre stands for it.
+
+    A series is chosen by the row's `series_uid`, else by what the contours refer to.
+    """
+    mask = row.mask if row.center is None else None
+    if mask is None:
+        return read_image(row), None
+    kind = mask_kind(mask)
+    if kind == "rtstruct":
+        drawn = read_rtstruct(mask, row.roi, point=row.split in ("val", "test"))
+        image = read_image(row, drawn.series_uid, drawn.sop_uids)
+        try:
+            notes = check_reference(drawn, image, accept_frame="frame" in row.accept)
+        except InputError as error:
+            raise error.at(where=mask) from None
+        return image, DrawnROI(**{**vars(drawn), "notes": drawn.notes + notes})
+    if kind == "lidc":
+        from .contours.lidc import read_lidc, read_lidc_roi
+
+        read = read_lidc(mask)
+        image = read_image(row, read.series_uid)
+        return image, read_lidc_roi(mask, row.roi, image, consensus=recipe.lidc_consensus)
+    if kind == "seg":
+        from .contours.seg import read_seg, seg_info
+
+        image = read_image(row, seg_info(mask).series_uid)
+        accept = {"frame_ok": "frame" in row.accept, "resample": "resample" in row.accept}
+        return image, read_seg(mask, row.roi, image, **accept)
+    from .contours.labelmap import read_labelmap
+
+    image = read_image(row)
+    return image, read_labelmap(mask, row.roi, image.frame, resample="resample" in row.accept)
+
+
+def read_image(row: Row, referenced_uid: str = "", referenced_sops: frozenset[str] = frozenset()) -> Image:
+    """A row's CT: a volume file, or a DICOM series."""
+    from .images.volume import is_volume_file, read_volume
+
+    if is_volume_file(row.image):
+        return read_volume(row.image)
+    return read_series(row.image, row.series_uid, referenced_uid, referenced_sops)
+
+
+def mask_kind(path: Path) -> str:
+    """What a mask file is: `rtstruct`, `seg`, `lidc` or `labelmap`.
+
+    Raises
+    ------
+    InputError
+        When it is none of these.
+    """
+    from .images.volume import is_volume_file
+
+    if is_volume_file(path):
+        return "labelmap"
+    if path.suffix.lower() == ".xml":
+        return "lidc"
+    header = read_header(path)
+    sop_class = header.text("SOPClassUID") if header else ""
+    if sop_class in SEGMENTATION:
+        return "seg"
+    if sop_class == RT_STRUCTURE_SET:
+        return "rtstruct"
+    what = f"DICOM of modality {header.text('Modality') or 'unknown'}" if header else "no DICOM file"
+    do = "give an RTSTRUCT, DICOM SEG, LIDC-IDRI XML or a NIfTI, NRRD or MHA label map"
+    raise InputError(f"the mask is {what}", do, path)
+
+
+def longest_diameter(mask: VoxelROI, frame: Frame) -> float:
+    """Largest distance in mm between two voxel centres of one slice."""
+    longest = 0.0
+    for layer in mask.voxels:
+        rows = np.flatnonzero(layer.any(axis=1))
+        if not len(rows):
+            continue
+        first, last = layer[rows].argmax(axis=1), layer.shape[1] - 1 - layer[rows, ::-1].argmax(axis=1)
+        ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * frame.spacing
+        longest = max(longest, float(np.linalg.norm(ends[:, None] - ends, axis=2).max()))
+    return longest
+
+
+def _point(roi: DrawnROI | VoxelROI | None) -> Floats | None:
+    """The one point of a POINT contour, in mm LPS."""
+    single = isinstance(roi, DrawnROI) and len(roi.contours) == 1 and len(roi.contours[0]) == 1
+    return roi.contours[0][0] if single and isinstance(roi, DrawnROI) else None
+
+
+def _inside(frame: Frame, center: Floats, row: Row) -> Floats:
+    """A marked centre in frame coordinates, refused outside the image."""
+    point = frame.to_frame(center)
+    k = int(nearest_slices(frame.positions, point[2]).max())
+    column, line = frame.to_pixels(point, max(k, 0))
+    if k < 0 or nearest_pixels(frame.shape[0], line).max() < 0 or nearest_pixels(frame.shape[1], column).max() < 0:
+        shown = " ".join(f"{v:g}" for v in center)
+        raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
+    return point
+
+
+def _locate(
+    roi: DrawnROI | VoxelROI, image: Image, row: Row, recipe: Recipe
+) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
+    rule = next((word.partition("=")[2] for word in row.accept if word.startswith("overlap=")), "")
+    try:
+        mask = lesion_mask(roi, image.frame, overlap=rule)
+    except InputError as error:
+        raise error.at(where=row.mask or "") from None
+    return mask, lesion_lattice(mask, image.frame, recipe.spacing_mm), mask.notes
+
+
+def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
+    if row.split != "train":
+        return center_plane(lattice.middle())
+    return random_planes(
+        lattice,
+        lesion_rng(recipe.seed, row.patient_id, row.lesion_id),
+        patches=recipe.patches,
+        copies=recipe.augment,
+        rotate=recipe.rotate_deg,
+        shift=recipe.shift_mm,
+    )
+
+
+def _check_gaps(frame: Frame, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe) -> Iterator[str]:
+    """Refuse a missing slice within reach of the lesion or its patches, unless the row accepts it."""
+    low, high = (extent[2] for extent in patch_extent(*planes.pixels(recipe.spacing_mm)))
+    if lattice:
+        low = min(low, lattice.corner[0] * recipe.spacing_mm)
+        high = max(high, (lattice.corner[0] + len(lattice.inside) - 1) * recipe.spacing_mm)
+    for gap in find_gaps(frame.positions):
+        if low >= gap.stop or high <= gap.start:
+            continue
+        found = f"{gap.width:.4g} mm between slices {gap.below + 1} and {gap.below + 2}: a slice is missing"
+        if "gap" not in row.accept:
+            do = "complete the series, or put gap into the column accept"
+            raise InputError(f"{found} where patches are cut", do, row.image)
+        yield f"{found}; accepted by the manifest"
+
+
+def _pixel_notes(hu: NDArray[np.int16], outside: NDArray[np.int64]) -> Iterator[str]:
+    if mostly := np.count_nonzero(outside > SIZE * SIZE // 2):
+        yield f"{mostly} of {len(hu)} patches lie more than half outside the image"
+    if saturated := np.count_nonzero(hu == np.iinfo(np.int16).max):
+        yield f"{saturated} pixels are saturated at {np.iinfo(np.int16).max} HU"
+    if constant := np.count_nonzero(hu.min(axis=(1, 2)) == hu.max(axis=(1, 2))):
+        yield f"{constant} patches are constant"

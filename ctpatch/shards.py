@@ -1,0 +1,161 @@
+"""Finished lesions on disk, one file each: what makes an interrupted build go on where it stopped.
+
+They lie in a folder beside the store (`OUT.parts`) together with a lock and the plan they belong to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import CtpatchError, InputError
+from .manifest import Row
+from .store.schema import json_bytes
+from .store.writer import Lesion, Patches
+
+
+class PartsFolder:
+    """The folder of finished lesions, held by one build at a time.
+
+    Parameters
+    ----------
+    path : Path
+        Made when missing.
+    plan : mapping
+        What the build's pixels depend on, as JSON: choices and the manifest's digest.
+
+    Raises
+    ------
+    InputError
+        When another build holds the folder, or its lesions belong to another plan.
+    """
+
+    def __init__(self, path: Path, plan: Mapping[str, Any]):
+        self.path = path
+        path.mkdir(mode=0o700, exist_ok=True)
+        self._lock = _lock(path / "lock")
+        try:
+            self._check_plan(dict(plan))
+        except BaseException:
+            self.release()
+            raise
+
+    def _check_plan(self, plan: dict[str, Any]) -> None:
+        file = self.path / "plan.json"
+        try:
+            before = json.loads(file.read_bytes())
+        except (FileNotFoundError, ValueError):
+            write_atomically(file, json_bytes(plan).tobytes())
+            return
+        for key in sorted({*before, *plan}):
+            if before.get(key) != plan.get(key):
+                found = f"begun with {key} = {before.get(key)}, now {plan.get(key)}"
+                do = f"use the first again to go on, or remove {self.path.name} to begin anew"
+                raise InputError(found, do, self.path.name)
+
+    def release(self) -> None:
+        """Let another build have the folder."""
+        self._lock.close()
+
+    def remove(self) -> None:
+        """Remove the folder: its lesions are in the store."""
+        shutil.rmtree(self.path)
+        self.release()
+
+
+def shard_path(parts: Path, row: Row) -> Path:
+    """Where a lesion's shard lies; the name tells nobody who it is."""
+    role = "train" if row.split == "train" else "center"
+    return parts / (hashlib.sha256(f"{row.patient_id}\0{row.lesion_id}\0{role}".encode()).hexdigest()[:32] + ".npz")
+
+
+def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str, Any]) -> None:
+    """Write a lesion atomically: under its name it is whole."""
+    arrays: dict[str, NDArray[Any]] = dict(patches.columns)
+    for name, streams in patches.images.items():
+        arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
+        arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
+    document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
+    arrays["lesion"] = json_bytes(document)
+    with _temporary(path) as file:
+        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+
+
+def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] | None:
+    """A finished lesion with what was noted about it; None when there is none, or it is damaged.
+
+    Label, split and characteristics are the row's: they shape no pixel.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}  # zip checks a CRC of each
+        document = json.loads(arrays.pop("lesion").tobytes())
+        images = {}
+        for key in [key for key in arrays if key.endswith("_bytes")]:
+            data, ends = arrays.pop(key).tobytes(), arrays.pop(key.replace("_bytes", "_ends")).tolist()
+            images[key.removesuffix("_bytes")] = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+        about = document.pop("about")
+        document["diameter_mm"] = float.fromhex(document["diameter_mm"])
+        lesion = Lesion(**{**document, "split": row.split, "label": row.label, "aux": dict(row.aux)})
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        return None
+    return lesion, Patches(images, arrays), about
+
+
+def inputs_digest(row: Row) -> str:
+    """Digest of names, sizes and times of the files a row is made from: have they changed since?"""
+    places = [path for path in (row.image, row.mask) if path is not None]
+    files = [place for place in places if not place.is_dir()]
+    for place in places:
+        files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
+    lines = sorted(f"{file.name}\0{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in files)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a small file so that it is whole under its name."""
+    with _temporary(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path`, flushed to the disk, when the block ends well."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise CtpatchError(
+            f"{path.parent.name}: cannot be written ({error.strerror}); free space and run again"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[bytes]:
+    """An open file locked for this process; the system unlocks it however the process ends."""
+    import fcntl
+
+    file = open(path, "wb")  # noqa: SIM115 - held open as long as the build lives
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        found = "another build is writing this store"
+        raise InputError(found, "wait for it, or give another --out", path.parent.name) from None
+    return file
