@@ -1,0 +1,103 @@
+"""A simulated cohort: for each lesion of a manifest a real DICOM CT series and RTSTRUCT that look as it says.
+
+Every patient is an elliptic body (fat around soft tissue, air outside) with up to `MAX_LESIONS` lesions, cut by the
+slices his `geometry` asks for. The lesions' contours are the exact outlines of what the slices show. A simulation to
+run and test the pipeline on: nothing measured on it says anything about patients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..geometry import Floats
+from .anatomy import MAX_LESIONS, make_body, make_lesions, simulate_hu
+from .dicom import Identity, write_ct, write_rtstruct
+from .scanner import make_scan
+from .table import LesionRow, PhantomTable, read_table, write_table
+
+__all__ = ["MAX_LESIONS", "write_phantom"]
+
+IMAGE_FOLDER = "CT"
+MASK_FILE = "RTSTRUCT.dcm"
+
+
+def write_phantom(
+    manifest: Path, out: Path, *, seed: int = 0, progress: Callable[[int, int], None] | None = None
+) -> Path:
+    """Write a CT series and an RTSTRUCT for every patient of `manifest`, and the manifest that names them.
+
+    Parameters
+    ----------
+    manifest : Path
+        CSV with `patient_id` and `label`, and if wanted `lesion_id`, `roi`, `aux_*` and `geometry` (`axial`,
+        `oblique`, `tilt`, `uneven`; blank = `axial`). `image` and `mask` may be blank or absent. The label and the
+        characteristics of `anatomy.TRAITS` shape a lesion by their rank among the column's values; a blank one is
+        drawn at random; other columns shape nothing and are copied.
+    out : Path
+        A new or empty folder. It gets ``<patient_id>/CT/*.dcm``, ``<patient_id>/RTSTRUCT.dcm`` and, last, the manifest
+        with `image`, `mask` and `roi` filled in, its paths relative to itself.
+    seed : int
+        With the patient's rows it decides everything: the same input gives the same bytes, in any row order.
+    progress : callable, optional
+        Called with (patients written, patients) after each patient.
+
+    Returns
+    -------
+    Path
+        The written manifest.
+
+    Raises
+    ------
+    InputError
+        When the manifest cannot be used (`Problems` when several rows cannot), or `out` is not empty.
+    """
+    table = read_table(manifest)
+    _check_empty(out)
+    patients = table.by_patient()
+    for number, (patient_id, rows) in enumerate(patients.items(), start=1):
+        _write_patient(out / patient_id, rows, table, seed)
+        if progress is not None:
+            progress(number, len(patients))
+    places = [(f"{row.patient_id}/{IMAGE_FOLDER}", f"{row.patient_id}/{MASK_FILE}", row.roi) for row in table.rows]
+    return write_table(out / manifest.name, table, places)
+
+
+def _check_empty(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        found = "the output folder is not empty" if out.is_dir() else "the output is a file"
+        raise InputError(found, "give a new or empty folder with --out", out)
+
+
+def _write_patient(folder: Path, rows: tuple[LesionRow, ...], table: PhantomTable, seed: int) -> None:
+    patient_id = rows[0].patient_id
+    rng = _generator(seed, patient_id)
+    scan = make_scan(rows[0].geometry, rng)
+    body = make_body(scan.centre, rng)
+    streams = [_generator(seed, patient_id, row.lesion_id) for row in rows]
+    levels = [table.levels(row, stream) for row, stream in zip(rows, streams, strict=True)]
+    lesions = make_lesions(scan.frame.to_frame(scan.centre), levels, streams)
+    hu = simulate_hu(scan.frame, body, lesions, rng, streams)
+    outlines = {row.roi: lesion.contours(scan.frame) for row, lesion in zip(rows, lesions, strict=True)}
+    identity = Identity(patient_id, _digest(hu, scan.frame.origins, outlines))
+    write_ct(folder / IMAGE_FOLDER, hu, scan, identity)
+    write_rtstruct(folder / MASK_FILE, outlines, identity)
+
+
+def _digest(hu: NDArray[np.int16], origins: Floats, outlines: Mapping[str, Mapping[int, Floats]]) -> str:
+    content = hashlib.sha256(hu.tobytes() + origins.tobytes())
+    for name, contours in outlines.items():
+        content.update(name.encode())
+        for points in contours.values():
+            content.update(points.tobytes())
+    return content.hexdigest()
+
+
+def _generator(seed: int, *ids: str) -> np.random.Generator:
+    digest = hashlib.sha256("\0".join(["ctpatch-phantom-1", str(seed), *ids]).encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))

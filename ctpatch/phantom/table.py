@@ -1,0 +1,231 @@
+"""The phantom's manifest: text rows in, the same rows with `image`, `mask` and `roi` filled in out."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError, Problems
+from ..manifest import MISSING
+from .anatomy import MAX_LESIONS, TRAITS
+from .scanner import GEOMETRIES
+
+NEEDED = ("patient_id", "label")
+FILLED = ("image", "mask", "roi")
+FOLDER_NAME = re.compile(r"\w([\w .-]{0,62}[\w-])?")
+"""A patient id that is a folder name on every system and fits DICOM's 64 characters."""
+ROI_NAME = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
+"""What DICOM's ROIName (VR LO) can hold."""
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """One row: its line in the file, and its cells by column name in lower case."""
+
+    line: int
+    cells: Mapping[str, str]
+
+    @property
+    def patient_id(self) -> str:
+        """The patient, as text."""
+        return self.cells["patient_id"]
+
+    @property
+    def lesion_id(self) -> str:
+        """The lesion, `1` when blank."""
+        return self.cells.get("lesion_id") or "1"
+
+    @property
+    def roi(self) -> str:
+        """The ROI's name, made from `lesion_id` when blank."""
+        return self.cells.get("roi") or f"Lesion {self.lesion_id}"
+
+    @property
+    def geometry(self) -> str:
+        """How the slices lie, `axial` when blank."""
+        return (self.cells.get("geometry") or "axial").lower()
+
+
+@dataclass(frozen=True)
+class PhantomTable:
+    """A checked manifest: column names as written, and its rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[LesionRow, ...]
+
+    def by_patient(self) -> dict[str, tuple[LesionRow, ...]]:
+        """Rows of each patient by `lesion_id`; patients in the order of the file."""
+        return _group(self.rows)
+
+    def levels(self, row: LesionRow, rng: np.random.Generator) -> dict[str, float]:
+        """Level in 0..1 of the label and of each trait; a blank or absent one is drawn at random."""
+        drawn = dict(zip(self._scales, rng.random(len(self._scales)), strict=True))
+        return {
+            name: _pick(scale, row.cells.get(column_of(name), ""), drawn[name]) for name, scale in self._scales.items()
+        }
+
+    @cached_property
+    def _scales(self) -> dict[str, dict[str, float]]:
+        return {
+            name: rank_levels(row.cells.get(column_of(name), "") for row in self.rows) for name in ("label", *TRAITS)
+        }
+
+
+def column_of(trait: str) -> str:
+    """The manifest column of a trait."""
+    return trait if trait == "label" else f"aux_{trait}"
+
+
+def is_known(cell: str) -> bool:
+    """Whether a cell holds a value rather than a blank or a word for one."""
+    return cell != "" and cell.casefold() not in MISSING
+
+
+def rank_levels(cells: Iterable[str]) -> dict[str, float]:
+    """Evenly spaced level in 0..1 of each distinct known value, in numeric order when all are numbers.
+
+    A single value is at 0: there is nothing to tell apart.
+    """
+    values = {cell for cell in cells if is_known(cell)}
+    try:
+        ordered = sorted(values, key=lambda value: (float(value), value))
+    except ValueError:
+        ordered = sorted(values)
+    return {value: rank / max(len(ordered) - 1, 1) for rank, value in enumerate(ordered)}
+
+
+def read_table(path: Path) -> PhantomTable:
+    """Read and check a phantom's manifest.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read as CSV or needed columns are missing.
+    Problems
+        When rows are wrong: all of them at once.
+    """
+    header, lines = _read_csv(path)
+    names = [name.strip().lower() for name in header]
+    _check_columns(names, path)
+    uneven = [
+        InputError(f"{len(cells)} cells under {len(names)} columns", "mend the row", path, row=line)
+        for line, cells in lines
+        if len(cells) != len(names)
+    ]
+    if uneven:
+        raise Problems(uneven)
+    rows = tuple(
+        LesionRow(line, dict(zip(names, (cell.strip() for cell in cells), strict=True))) for line, cells in lines
+    )
+    problems = [*_row_problems(rows, path), *_patient_problems(_group(rows), path)]
+    if problems:
+        raise Problems(problems)
+    return PhantomTable(tuple(header), rows)
+
+
+def write_table(path: Path, table: PhantomTable, places: Sequence[Sequence[str]]) -> Path:
+    """Write `table` with the cells of `FILLED` replaced by `places`, one triple per row."""
+    known = {name.strip().lower() for name in table.columns}
+    names = [*(name.strip() for name in table.columns), *(name for name in FILLED if name not in known)]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for row, place in zip(table.rows, places, strict=True):
+            cells = {**row.cells, **dict(zip(FILLED, place, strict=True))}
+            writer.writerow([cells[name.lower()] for name in names])
+    return path
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            header = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
+            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except OSError as error:
+        raise InputError(
+            f"the manifest cannot be read ({error.strerror})", "give an existing CSV file", path
+        ) from error
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise InputError(f"not a CSV file in UTF-8 ({error})", "save the manifest as CSV UTF-8", path) from error
+    if len(lines) < 2:
+        raise InputError(f"{len(lines)} lines", "give a header and at least one row", path)
+    return lines[0][1], lines[1:]
+
+
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    missing = [name for name in NEEDED if name not in names]
+    if missing:
+        shown = ", ".join(names)
+        raise InputError(f"no column {' and '.join(missing)} among {shown}", "add it", path, row=1)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"column {', '.join(twice)} stands twice", "remove one of them", path, row=1)
+
+
+def _row_problems(rows: Iterable[LesionRow], path: Path) -> Iterable[InputError]:
+    for row in rows:
+        if not FOLDER_NAME.fullmatch(row.patient_id):
+            yield InputError(
+                f"patient_id {row.patient_id!r} cannot name a folder",
+                "use up to 64 letters, digits, spaces, dots, hyphens and underscores",
+                path,
+                row=row.line,
+            )
+        if not ROI_NAME.fullmatch(row.roi):
+            yield InputError(
+                f"{row.roi!r} cannot name a DICOM ROI",
+                "use up to 64 characters without backslash",
+                path,
+                row.patient_id,
+                row.line,
+            )
+        if row.geometry not in GEOMETRIES:
+            yield InputError(
+                f"unknown geometry {row.geometry!r}",
+                f"use one of {', '.join(GEOMETRIES)}",
+                path,
+                row.patient_id,
+                row.line,
+            )
+
+
+def _patient_problems(patients: Mapping[str, Sequence[LesionRow]], path: Path) -> Iterable[InputError]:
+    folders: dict[str, str] = {}
+    for patient, rows in patients.items():
+        other = folders.setdefault(patient.casefold(), patient)
+        last = rows[-1].line
+        if other != patient:
+            yield InputError(f"its folder is also that of patient {other}", "rename one", path, patient, rows[0].line)
+        if len(rows) > MAX_LESIONS:
+            found = f"{len(rows)} lesions; a phantom holds up to {MAX_LESIONS}"
+            yield InputError(found, "give the others a patient of their own", path, patient, last)
+        if len({row.geometry for row in rows}) > 1:
+            found = f"geometries {', '.join(sorted({row.geometry for row in rows}))} of one patient"
+            yield InputError(found, "give all rows of a patient the same one", path, patient, last)
+        for column in ("lesion_id", "roi"):
+            values = [getattr(row, column) for row in rows]
+            if len(set(values)) < len(values):
+                yield InputError(
+                    f"{column} {', '.join(values)}: not distinct", "number the lesions", path, patient, last
+                )
+
+
+def _group(rows: Iterable[LesionRow]) -> dict[str, tuple[LesionRow, ...]]:
+    patients: dict[str, list[LesionRow]] = {}
+    for row in rows:
+        patients.setdefault(row.patient_id, []).append(row)
+    return {patient: tuple(sorted(found, key=lambda row: row.lesion_id)) for patient, found in patients.items()}
+
+
+def _pick(scale: Mapping[str, float], value: str, drawn: float) -> float:
+    # An unknown characteristic is there all the same; only the manifest does not say which it is.
+    levels = list(scale.values()) or [0.0]
+    return scale[value] if is_known(value) else levels[int(drawn * len(levels))]
