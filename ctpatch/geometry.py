@@ -127,11 +127,13 @@ def make_frame(
     Raises
     ------
     InputError
-        When there are fewer than two slices: a single one has no spacing.
+        When there are fewer than two slices, which have no spacing, or fewer than two rows or columns.
     """
     points = np.asarray(origins, np.float64).reshape(-1, 3)
     if len(points) < 2:
         raise InputError("a single slice has no slice spacing", "give the whole series")
+    if min(shape) < 2:
+        raise InputError(f"slices of {shape[0]} × {shape[1]} pixels are no image", "give the whole series")
     order = np.argsort(points @ axes[2], kind="stable")
     frame = Frame(axes, points[order], (float(spacing[0]), float(spacing[1])), (int(shape[0]), int(shape[1])))
     return frame, order

@@ -240,7 +240,8 @@ def _check_alike(slices: Sequence[Slice], path: Path) -> None:
 
 def _common_axes(slices: Sequence[Slice], path: Path) -> Floats:
     """The first slice's axes, once every slice's orientation is shown to be the same but for rounding."""
-    first = min(slices, key=lambda s: s.position @ orthonormal_axes(slices[0].orientation)[2])
+    normal = orthonormal_axes(slices[0].orientation)[2]
+    first = slices[int(np.argmin(np.array([piece.position for piece in slices]) @ normal))]
     axes = orthonormal_axes(first.orientation)
     (row_spacing, column_spacing), (rows, columns) = first.spacing, first.shape
     reach = np.array([columns * column_spacing, rows * row_spacing])

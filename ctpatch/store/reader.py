@@ -7,16 +7,18 @@ import os
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import schema
 from .check import check_layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def open_store(path: str | os.PathLike[str]) -> PatchStore:
@@ -84,6 +86,8 @@ class PatchStore:
     @cached_property
     def lesions(self) -> pd.DataFrame:
         """One row per lesion: `/lesions` with its text decoded, and an `aux_<name>` column per characteristic."""
+        import pandas as pd  # a sixth of a second that those who read only arrays, or write, need not wait
+
         table = {name: _read(self.file[f"lesions/{name}"]) for name in schema.LESIONS}
         table |= {f"aux_{name}": _read(self.file[f"lesions/aux/{name}"]) for name in self.aux_levels}
         return pd.DataFrame(table)
@@ -91,6 +95,8 @@ class PatchStore:
     @cached_property
     def skipped(self) -> pd.DataFrame:
         """Lesions left out, each with the reason."""
+        import pandas as pd
+
         return pd.DataFrame({name: _read(self.file[f"skipped/{name}"]) for name in schema.SKIPPED})
 
     @property
