@@ -1,0 +1,92 @@
+"""What a manifest says: the values that the other modules of ctpatch work with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+
+SPLITS = ("train", "val", "test")
+ACCEPTED = ("gap", "overlap=union", "overlap=xor", "frame", "resample")
+"""What a row may accept (column `accept`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One lesion of a manifest.
+
+    Attributes
+    ----------
+    line : int
+        Line in the file; the header is line 1.
+    patient_id, lesion_id : str
+        As typed, stripped, in Unicode's NFC; never parsed as numbers.
+    image : Path
+        Folder with a DICOM series, or a volume file.
+    mask : Path or None
+        RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map.
+    roi, series_uid : str
+        Which ROI, which series; empty when not given.
+    label : str
+        The major class; empty when unknown (test rows only).
+    split : str
+        `train`, `val` or `test`; empty until `ctpatch.split.assign_splits` decides.
+    center : (float, float, float) or None
+        Marked tumour centre, x y z in mm LPS (val and test rows only).
+    accept : frozenset of str
+        Words of `ACCEPTED`.
+    aux : tuple of (str, float)
+        Name (without `aux_`) and numeric level of each characteristic, NaN when unknown.
+    image_text, mask_text : str
+        The paths as typed in the manifest; `manifest_digest` uses these, so that moved data keep their digest.
+    """
+
+    line: int
+    patient_id: str
+    lesion_id: str
+    image: Path
+    mask: Path | None = None
+    roi: str = ""
+    series_uid: str = ""
+    label: str = ""
+    split: str = ""
+    center: tuple[float, float, float] | None = None
+    accept: frozenset[str] = frozenset()
+    aux: tuple[tuple[str, float], ...] = ()
+    image_text: str = ""
+    mask_text: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest without problems.
+
+    Attributes
+    ----------
+    path : Path
+        The CSV file.
+    rows : tuple of Row
+        Sorted by (patient_id, lesion_id).
+    label_classes : tuple of str
+        The labels in sorted order.
+    aux_levels : mapping of str to (mapping of int to str)
+        For each characteristic its numeric levels in increasing order, with their names.
+    has_split : bool
+        Whether the manifest says which split a row is in; otherwise `ctpatch.split.assign_splits` does.
+    notes : tuple of str
+        What deserves a line in the report.
+    """
+
+    path: Path
+    rows: tuple[Row, ...]
+    label_classes: tuple[str, ...]
+    aux_levels: Mapping[str, Mapping[int, str]]
+    has_split: bool
+    notes: tuple[str, ...] = ()
+
+
+def at_row(row: Row, found: str, do: str, where: str = "") -> InputError:
+    """A problem of `row`."""
+    return InputError(found, do, where, row.patient_id, row.line)

@@ -1,0 +1,36 @@
+"""Cell texts: which are numbers, dates or no value, which are alike, how a message shows them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+MISSING = frozenset(("na", "n/a", "#n/a", "#na", "n.a.", "<na>", "nan", "-nan", "none", "null"))
+"""How programs and people write "no value" (casefolded): the words pandas reads as NaN, and `n.a.`."""
+NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE | re.ASCII)
+_MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+DATE = re.compile(
+    rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{1,4}}"  # what spreadsheets make of 2-3 and 3-2
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}( [0-9:.]+)?|[0-9]{1,2}(?P<mark>[./])[0-9]{1,2}(?P=mark)[0-9]{2,4}",
+    re.IGNORECASE,
+)
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell is blank or says that there is no value."""
+    return not text or text.casefold() in MISSING
+
+
+def label_key(label: str) -> str | float:
+    """Equal for labels that a person would take for one class: by letter case, Unicode form, spaces, or as numbers."""
+    if NUMBER.fullmatch(label):
+        return float(label.replace(",", "."))
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def quoted(texts: Iterable[str], most: int = 8) -> str:
+    """Cell texts for a message: quoted, each cut at 40 characters, no more than `most` of them."""
+    texts = list(texts)
+    shown = [f"'{text if len(text) <= 40 else text[:40] + '…'}'" for text in texts[:most]]
+    return ", ".join(shown) + (f" and {len(texts) - most} more" if len(texts) > most else "")
