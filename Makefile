@@ -1,0 +1,34 @@
+# make demo   the whole way on a simulated cohort: DICOM and contours -> patch store -> comparison
+# make test   lint, types and tests
+# Both set up their own virtual environment in .venv first; all they need is Python >= 3.11 and pip's registry.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/.installed demo/cohort/demo.csv
+	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
+	$(BIN)/ctpatch info demo/demo.h5
+	$(BIN)/ctpatch verify demo/demo.h5
+
+demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
+	rm -rf demo/cohort
+	$(BIN)/ctpatch phantom --manifest manifests/demo.csv --out demo/cohort
+
+test: .venv/.installed lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ctpatch needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
