@@ -187,7 +187,7 @@ def _build_parts(
     except BaseException:
         writer.discard()
         raise
-    told = (*manifest.notes, *class_notes(rows, manifest.label_classes))
+    told = manifest.notes if manifest.has_split else (*manifest.notes, *class_notes(rows, manifest.label_classes))
     told += tuple(f"{who}: {note}" for who, lines in notes.items() for note in lines)
     return BuildResult(out, counts, len(rows) - len(skipped), computed, told, tuple(skipped))
 

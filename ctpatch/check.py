@@ -53,7 +53,7 @@ def check_manifest(
     manifest = read_manifest(path)
     rows = split_rows(manifest, recipe.seed, fold)
     problems: list[CtpatchError] = []
-    notes = [*manifest.notes, *class_notes(rows, manifest.label_classes)]
+    notes = [*manifest.notes, *(() if manifest.has_split else class_notes(rows, manifest.label_classes))]
     copies, masks = CopyGuard(), LesionPairs()
     for done, row in enumerate(rows, start=1):
         try:

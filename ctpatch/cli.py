@@ -189,7 +189,11 @@ def _verify(arguments: argparse.Namespace) -> int:
     from .store.check import verify_store
 
     with open_store(arguments.store) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-        problems = verify_store(store.file, bar.update)
+
+        def advance(size: int) -> None:
+            bar.update(size)
+
+        problems = verify_store(store.file, advance)
     for problem in problems:
         print(f"ctpatch: {arguments.store}: {problem}. Do: build it again, or copy it again.", file=sys.stderr)
     if not problems:
@@ -200,7 +204,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _scan(arguments: argparse.Namespace) -> int:
     from .scan import scan, write_manifest
 
-    result = scan(arguments.folder, arguments.out)
+    result = scan(arguments.folder)
     write_manifest(result, arguments.out)
     for note in result.notes:
         print(f"note: {one_line(note)}")

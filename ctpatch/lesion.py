@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +115,7 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
     kind = mask_kind(mask)
     if kind == "rtstruct":
         drawn = read_rtstruct(mask, row.roi, point=row.split in ("val", "test"))
-        image = read_image(row, drawn.series_uid, drawn.sop_uids)
+        image = read_image(row, (drawn.series_uid,), drawn.sop_uids)
         try:
             notes = check_reference(drawn, image, accept_frame="frame" in row.accept)
         except InputError as error:
@@ -125,12 +125,12 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
         from .contours.lidc import read_lidc, read_lidc_roi
 
         read = read_lidc(mask)
-        image = read_image(row, read.series_uid)
+        image = read_image(row, (read.series_uid,))
         return image, read_lidc_roi(mask, row.roi, image, consensus=recipe.lidc_consensus)
     if kind == "seg":
         from .contours.seg import read_seg, seg_info
 
-        image = read_image(row, seg_info(mask).series_uid)
+        image = read_image(row, seg_info(mask).series_uids)
         accept = {"frame_ok": "frame" in row.accept, "resample": "resample" in row.accept}
         return image, read_seg(mask, row.roi, image, **accept)
     from .contours.labelmap import read_labelmap
@@ -139,13 +139,13 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
     return image, read_labelmap(mask, row.roi, image.frame, resample="resample" in row.accept)
 
 
-def read_image(row: Row, referenced_uid: str = "", referenced_sops: frozenset[str] = frozenset()) -> Image:
+def read_image(row: Row, referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()) -> Image:
     """A row's CT: a volume file, or a DICOM series."""
     from .images.volume import is_volume_file, read_volume
 
     if is_volume_file(row.image):
         return read_volume(row.image)
-    return read_series(row.image, row.series_uid, referenced_uid, referenced_sops)
+    return read_series(row.image, row.series_uid, referenced, referenced_sops)
 
 
 def mask_kind(path: Path) -> str:

@@ -89,7 +89,7 @@ def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str
     document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
     arrays["lesion"] = json_bytes(document)
     with _temporary(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] | None:

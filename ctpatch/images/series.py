@@ -108,7 +108,7 @@ def read_folder(path: Path) -> Folder:
 
 
 def read_series(
-    path: Path, series_uid: str = "", referenced_uid: str = "", referenced_sops: Iterable[str] = ()
+    path: Path, series_uid: str = "", referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()
 ) -> CTSeries:
     """The CT series of a folder.
 
@@ -118,7 +118,7 @@ def read_series(
         A folder; subfolders count.
     series_uid : str
         Which series, when the folder holds several.
-    referenced_uid, referenced_sops : str, iterable of str
+    referenced, referenced_sops : iterable of str
         The series and images that the contours refer to: they choose where `series_uid` does not.
 
     Raises
@@ -127,7 +127,7 @@ def read_series(
         When no single coherent stack of CT slices with HU is found.
     """
     folder = read_folder(path)
-    headers, notes = choose_series(folder, series_uid, referenced_uid, frozenset(referenced_sops))
+    headers, notes = choose_series(folder, series_uid, frozenset(referenced), frozenset(referenced_sops))
     if folder.others:
         notes += (f"{folder.others} other files in the folder were left aside",)
     headers, dropped = _drop_copies(headers)
@@ -140,7 +140,7 @@ def read_series(
 
 
 def choose_series(
-    folder: Folder, series_uid: str, referenced_uid: str, referenced_sops: frozenset[str]
+    folder: Folder, series_uid: str, referenced: frozenset[str], referenced_sops: frozenset[str]
 ) -> tuple[tuple[Header, ...], tuple[str, ...]]:
     """The headers of the one series meant, and a note where the contours chose it."""
     series = folder.series
@@ -150,7 +150,7 @@ def choose_series(
     if series_uid or len(series) == 1:
         return series[series_uid or next(iter(series))], ()
     by_image = [uid for uid in series if any(h.text("SOPInstanceUID") in referenced_sops for h in series[uid])]
-    chosen = [uid for uid in (referenced_uid,) if uid in series] or by_image
+    chosen = [uid for uid in series if uid in referenced] or by_image
     if len(chosen) == 1:
         return series[chosen[0]], (
             f"{len(series)} CT series in the folder; the one that the contours refer to is used",
@@ -299,9 +299,10 @@ def _geometry_notes(frame: Frame, slices: Sequence[Slice]) -> Iterable[str]:
     drift = float(np.abs(frame.offsets[:, :2]).max())
     if drift > POSITION_TOLERANCE_MM:
         yield f"tilted or shifted stack: slices lie up to {drift:.4g} mm aside; each is used where it lies"
-    spacing = slices[0].header.numbers("SpacingBetweenSlices", 1)
-    if spacing and abs(abs(spacing[0]) - typical) > 0.01 * typical:
-        yield f"SpacingBetweenSlices says {spacing[0]:g} mm, the positions {typical:.4g} mm; the positions are used"
+    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+        told = slices[0].header.numbers(keyword, 1)
+        if told and abs(abs(told[0]) - typical) > 0.01 * typical:
+            yield f"{keyword} says {told[0]:g} mm, the positions {typical:.4g} mm; the positions are used"
 
 
 def _pixel_notes(slices: Sequence[Slice]) -> Iterable[str]:
