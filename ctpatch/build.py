@@ -290,7 +290,7 @@ def _recipe_document(rows: tuple[Row, ...], options: BuildOptions) -> dict[str, 
 
 
 def _provenance(rows: tuple[Row, ...], options: BuildOptions, notes: dict[str, list[str]]) -> dict[str, Any]:
-    packages = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "SimpleITK", "highdicom")
+    packages = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")
     return {
         "algorithm": ALGORITHM,
         "manifest_sha256": manifest_digest(rows),

@@ -1,0 +1,110 @@
+"""Label maps in NIfTI, NRRD and MetaImage files: whole numbers on a grid, one number one ROI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..geometry import Frame
+from ..images.volume import open_volume
+from ..images.volume_file import VolumeFile
+from .placing import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
+from .roi import VoxelROI
+
+LABEL_TOLERANCE = 1e-6
+"""How far a label may be from a whole number and still be meant as one."""
+_SHOWN = 10
+
+
+def read_labelmap(path: str | Path, roi: str, frame: Frame, *, resample: bool = False) -> VoxelROI:
+    """Read one label of a label map onto the image's grid.
+
+    Parameters
+    ----------
+    path : path
+    roi : str
+        The label's value; blank when the file holds one label besides 0.
+    frame : Frame
+        The image's grid. The file's axes may be permuted and flipped against it.
+    resample : bool
+        Take the nearest voxel where the grids differ.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read, its grid is not the image's, its values are not whole numbers, or the label is
+        not there.
+    """
+    file = open_volume(path)
+    grid, reorder = file.grid.towards(frame.axes)
+    try:
+        source = grid.frame()
+        same = (len(source), source.shape) == (len(frame), frame.shape) and fits(slice_corners(source), frame)
+        if not (same or resample):
+            raise wrong_grid(source, frame)
+        value = _choose(_labels(file), roi)
+        voxels = reorder(_where(file, value))
+        return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, frame)
+    except InputError as error:
+        raise error.at(where=file.path) from None
+
+
+def labelmap_values(path: str | Path) -> tuple[int, ...]:
+    """The labels in a file besides 0, ascending.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be read or holds other than whole numbers.
+    """
+    file = open_volume(path)
+    try:
+        return tuple(_labels(file))
+    except InputError as error:
+        raise error.at(where=file.path) from None
+
+
+def _labels(file: VolumeFile) -> list[int]:
+    found: set[int] = set()
+    for plane in file.stored:
+        values = file.values(plane)
+        values = values[values != 0]
+        labels = values if values.dtype.kind in "iu" else np.rint(values)
+        with np.errstate(invalid="ignore"):
+            odd = values[~(np.abs(values - labels) <= LABEL_TOLERANCE)]
+        if odd.size:
+            raise InputError(
+                f"value {odd[0]:g} is not a whole number", "give a label map, not an image or probabilities"
+            )
+        found.update(np.unique(labels).tolist())
+    return sorted(int(label) for label in found - {0})
+
+
+def _where(file: VolumeFile, value: int) -> Mask:
+    """The voxels of label `value`, (k, j, i), plane by plane."""
+    mask = np.empty(file.grid.size[::-1], bool)
+    for plane, out in zip(file.stored, mask, strict=True):
+        values = file.values(plane)
+        out[...] = (values if values.dtype.kind in "iu" else np.rint(values)) == value
+    return mask
+
+
+def _choose(labels: Sequence[int], roi: str) -> int:
+    text = roi.strip()
+    present = ", ".join(map(str, labels[:_SHOWN])) + (f", … ({len(labels)} labels)" if len(labels) > _SHOWN else "")
+    if not labels:
+        raise InputError("the mask is empty: every voxel is 0", "give the mask that holds the lesion")
+    if not text and len(labels) == 1:
+        return labels[0]
+    if not text:
+        raise InputError(f"the mask holds several labels: {present}", "name the lesion's label in `roi`")
+    if not re.fullmatch(r"[+-]?\d+(\.0*)?", text):
+        raise InputError(f"roi {text!r} is not a label value; present: {present}", "give one of these in `roi`")
+    value = int(text.partition(".")[0])
+    if value not in labels:
+        raise InputError(f"no voxel has label {value}; present: {present}", "give one of these in `roi`")
+    return value

@@ -1,0 +1,177 @@
+"""A DICOM Segmentation object (PS3.3 A.51) as it lies in its file: segments, frames, masks.
+
+pydicom reads it, only the frames of the segment asked for. Bit-packed frames are unpacked here, since pydicom 3.0 fails
+on one that begins or ends within a byte.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import read_dataset
+from ..errors import InputError
+from ..geometry import orthonormal_axes
+from ..images.grid import Grid, checked_size, make_grid
+from .placing import Mask
+
+SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Segmentation Storage, and Label Map Segmentation Storage."""
+FRACTION = 0.5
+"""A voxel of a FRACTIONAL segment is in from this fraction on."""
+EXPORT_AGAIN = "export the segmentation again"
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
+_DECODERS = {  # pinned, so that a file reads the same on every machine
+    "1.2.840.10008.1.2.5": "pydicom",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.90": "pylibjpeg",
+}
+_HEADER = ("SOPClassUID", "FrameOfReferenceUID", "ReferencedSeriesSequence", "SegmentSequence", "SegmentationType")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class SegInfo:
+    """What a segmentation says of itself.
+
+    Attributes
+    ----------
+    series_uids : tuple of str
+        SeriesInstanceUIDs it refers to.
+    frame_of_reference : str
+        Empty when it does not say.
+    kind : str
+        BINARY, FRACTIONAL or LABELMAP.
+    segments : tuple of (int, str)
+        Number and label of each segment; without the background of a LABELMAP.
+    """
+
+    series_uids: tuple[str, ...]
+    frame_of_reference: str
+    kind: str
+    segments: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Frame `index` of the pixel data: a grid one voxel deep, SpacingBetweenSlices and SliceThickness (0: unknown)."""
+
+    index: int
+    grid: Grid
+    between: float
+    thickness: float
+
+
+def seg_info(path: str | Path) -> SegInfo:
+    """Read what a segmentation refers to and its segments; no pixels.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read or is no segmentation.
+    """
+    path = Path(path)
+    dataset = read_dataset(path, stop_before_pixels=True, specific_tags=list(_HEADER))
+    return parsed(path, read_info, dataset)
+
+
+def parsed(path: Path, parse: Callable[..., T], *args: Any) -> T:
+    """What `parse` makes of a data set; pydicom parses values late, and raises whatever it meets."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return parse(*args)
+    except InputError as error:
+        raise error.at(where=path) from None
+    except Exception as error:
+        raise InputError(f"not a readable segmentation ({str(error)[:120]})", EXPORT_AGAIN, path) from error
+
+
+def read_info(dataset: Any) -> SegInfo:
+    """What a data set says of itself as a segmentation; it must be one."""
+    if dataset.get("SOPClassUID") not in SEGMENTATION:
+        raise InputError("not a DICOM segmentation", "give a DICOM SEG, RTSTRUCT, LIDC XML or label map")
+    kind = str(dataset.SegmentationType)
+    if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+        raise InputError(f"SegmentationType {kind!r} is unknown", EXPORT_AGAIN)
+    series = tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ())
+    segments = tuple((int(s.SegmentNumber), str(s.get("SegmentLabel", ""))) for s in dataset.SegmentSequence)
+    segments = tuple((number, label) for number, label in segments if number or kind != "LABELMAP")  # 0: background
+    if len({number for number, _ in segments}) < len(segments):
+        raise InputError("two segments have one number", EXPORT_AGAIN)
+    return SegInfo(series, str(dataset.get("FrameOfReferenceUID") or ""), kind, segments)
+
+
+def read_planes(dataset: Any, kind: str, number: int) -> list[Plane]:
+    """The frames that may show segment `number`."""
+    frames = dataset.PerFrameFunctionalGroupsSequence
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
+    if len(frames) != int(dataset.NumberOfFrames):
+        raise InputError(f"NumberOfFrames is {dataset.NumberOfFrames}, described are {len(frames)}", EXPORT_AGAIN)
+    checked_size((dataset.Columns, dataset.Rows, len(frames)))
+    planes = []
+    for index, frame in enumerate(frames):
+        segment = _group(frame, shared, "SegmentIdentificationSequence") if kind != "LABELMAP" else None
+        if segment is None or int(segment.ReferencedSegmentNumber) == number:
+            planes.append(_plane(index, frame, shared, (dataset.Columns, dataset.Rows, 1)))
+    return planes
+
+
+def _plane(index: int, frame: Any, shared: Any, size: tuple[int, int, int]) -> Plane:
+    measures = _group(frame, shared, "PixelMeasuresSequence")
+    position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
+    axes = orthonormal_axes(_group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient)
+    rows, columns = (float(v) for v in measures.PixelSpacing)
+    if not min(rows, columns) > 0:
+        raise InputError(f"PixelSpacing {rows:g}\\{columns:g}", EXPORT_AGAIN)
+    grid = make_grid(size, [float(v) for v in position], axes * np.array([[columns], [rows], [1.0]]))
+    depth = (float(measures.get(name) or 0) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    return Plane(index, grid, *depth)
+
+
+def _group(frame: Any, shared: Any, name: str) -> Any:
+    items = frame.get(name) or shared.get(name)
+    if not items:
+        raise InputError(f"{name} is missing", EXPORT_AGAIN)
+    return items[0]
+
+
+def decode(dataset: Any, planes: Sequence[Plane], kind: str, number: int) -> list[tuple[Plane, Mask]]:
+    """The frames of `planes` that are not empty, as masks (rows, columns)."""
+    least = FRACTION * dataset.MaximumFractionalValue if kind == "FRACTIONAL" else 1
+    shown = []
+    for plane, values in zip(planes, _frames(dataset, [plane.index for plane in planes]), strict=True):
+        mask = values == number if kind == "LABELMAP" else values >= least
+        if mask.any():
+            shown.append((plane, mask))
+    return shown
+
+
+def _frames(dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
+    """Stored values of some frames, (rows, columns) each."""
+    from pydicom.pixels.utils import iter_pixels
+
+    rows, columns, bits = dataset.Rows, dataset.Columns, dataset.BitsAllocated
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if syntax not in _NATIVE:
+        if syntax not in _DECODERS:
+            found = f"no decoder for transfer syntax {syntax.name} ({syntax})"
+            raise InputError(found, "convert it to an uncompressed transfer syntax")
+        yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=_DECODERS[syntax])
+        return
+    expected = (rows * columns * int(dataset.NumberOfFrames) * bits + 7) // 8
+    if not 0 <= len(dataset.PixelData) - expected <= 1:
+        found = f"{len(dataset.PixelData)} bytes of pixel data, not {expected}"
+        raise InputError(found, "copy the file again from its source")
+    data, size = np.frombuffer(dataset.PixelData, np.uint8), rows * columns * bits
+    for start in (index * size for index in indices):
+        piece = data[start // 8 : (start + size + 7) // 8]
+        if bits == 1:
+            piece = np.unpackbits(piece, bitorder="little")[start % 8 : start % 8 + size]
+        yield piece.view(np.uint8 if bits == 1 else f"<u{bits // 8}").reshape(rows, columns)
