@@ -75,6 +75,17 @@ class Problems(InputError):
         super().__init__(f"{len(self.problems)} problems", "mend each")
         self.args = (self.problems,)
 
+    def at(
+        self,
+        *,
+        patient: str = "",
+        row: int | None = None,
+        where: str | os.PathLike[str] = "",
+        root: Path | None = None,
+    ) -> Problems:
+        """The same problems, each with what the caller knows filled in."""
+        return type(self)(p.at(patient=patient, row=row, where=where, root=root) for p in self.problems)
+
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
 

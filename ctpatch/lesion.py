@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .contours.reference import check_reference
 from .contours.roi import DrawnROI, VoxelROI
 from .contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct
+from .contours.seg_file import SEGMENTATION
 from .errors import InputError
 from .geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
 from .images.header import read_header
@@ -27,8 +28,6 @@ from .render import SIZE, render
 from .sample import patch_extent, sample_planes
 from .store.schema import PATCHES
 from .store.writer import Lesion, Patches, deflate
-
-SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +121,11 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
             raise error.at(where=mask) from None
         return image, DrawnROI(**{**vars(drawn), "notes": drawn.notes + notes})
     if kind == "lidc":
-        from .contours.lidc import read_lidc, read_lidc_roi
+        from .contours.lidc import find_lesion, place_lesion, read_lidc
 
         read = read_lidc(mask)
-        image = read_image(row, (read.series_uid,))
-        return image, read_lidc_roi(mask, row.roi, image, consensus=recipe.lidc_consensus)
+        image = read_image(row, (read.series_uid,), read.sop_uids)
+        return image, place_lesion(read, find_lesion(read, row.roi), image, consensus=recipe.lidc_consensus)
     if kind == "seg":
         from .contours.seg import read_seg, seg_info
 

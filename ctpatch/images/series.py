@@ -161,7 +161,8 @@ def choose_series(
 def _files(path: Path) -> list[Path]:
     if path.is_file():  # an Enhanced CT image may be named itself
         return [path]
-    return sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    return sorted(file for file in files if file.is_file())  # a pipe would hang, a broken link is nobody's slice
 
 
 def _listing(series: dict[str, tuple[Header, ...]]) -> str:

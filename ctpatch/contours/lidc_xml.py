@@ -1,0 +1,229 @@
+"""What an LIDC-IDRI XML file says: the nodules that each reader marked, as written.
+
+The format is described by the collection's own documents and McNitt-Gray et al., Acad Radiol 14:1464 (2007): one
+`readingSession` per reader; in it one `unblindedReadNodule` per nodule, with `characteristics` (nodules ≥ 3 mm only)
+and one `roi` per path. `nonNodule` marks are no lesions and are left unread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder
+
+import numpy as np
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser
+
+from ..errors import InputError
+from ..geometry import Floats
+
+MAX_BYTES = 50 * 2**20
+"""Size of the largest XML file that is read; the collection's own stay below 3 MB."""
+MAX_DEPTH = 32
+"""Elements within elements; the format has six."""
+MAX_INDEX = 65535
+"""Largest pixel index: DICOM's Rows and Columns are 16-bit."""
+EXPORT_AGAIN = "take the file again from the collection"
+
+
+@dataclass(frozen=True, eq=False)
+class LidcPath:
+    """One `roi`: a closed path on one slice.
+
+    Attributes
+    ----------
+    z : float
+        imageZposition: the z of the slice's ImagePositionPatient in mm.
+    sop_uid : str
+        SOPInstanceUID of the slice; empty when the file does not say.
+    inclusion : bool
+        False: what the path encloses is cut out of the nodule.
+    points : (n, 2) float64
+        (column, row) in pixels from the centre of the first one, closed implicitly.
+    """
+
+    z: float
+    sop_uid: str
+    inclusion: bool
+    points: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LidcNodule:
+    """One `unblindedReadNodule`: what one reader marked as a nodule.
+
+    Attributes
+    ----------
+    reader : int
+        The reading session, from 0: the same reader within this file, nobody in particular in another.
+    name : str
+        noduleID.
+    ratings : dict of str to str
+        The characteristics as written, by their XML names; blank ones left out.
+    paths : tuple of LidcPath
+        At least one.
+    """
+
+    reader: int
+    name: str
+    ratings: dict[str, str]
+    paths: tuple[LidcPath, ...]
+
+    @property
+    def outlined(self) -> bool:
+        """Whether it was outlined; a nodule < 3 mm is marked by a single point."""
+        return any(len(path.points) > 1 for path in self.paths)
+
+
+def is_lidc(path: Path) -> bool:
+    """Whether the start of a file looks like an LIDC-IDRI message (of CT or of chest radiographs)."""
+    with open(path, "rb") as file:
+        start = file.read(4096).replace(b"\0", b"")  # UTF-16 too
+    return b"<" in start and b"ReadMessage" in start
+
+
+def parse_lidc(path: Path) -> tuple[str, tuple[LidcNodule, ...]]:
+    """The series that the readers saw, and every nodule they marked, in the file's order.
+
+    Returns
+    -------
+    str
+        SeriesInstanceUID; empty when the file does not say.
+    tuple of LidcNodule
+
+    Raises
+    ------
+    InputError
+        When the file is missing, too large, no well-formed LIDC-IDRI message about CT, or declares a DTD or entities.
+    """
+    root = _root(path)
+    try:
+        return _series_uid(root), tuple(_nodules(root))
+    except InputError as error:
+        raise error.at(where=path) from None
+
+
+def _root(path: Path) -> Element:
+    root = _parse(path)
+    if not _tag(root).endswith("ReadMessage"):
+        raise InputError(f"the XML root is {_tag(root)[:40]!r}, not LidcReadMessage", "give an LIDC-IDRI XML", path)
+    parts = {_tag(child) for child in root}
+    if "CXRreadingSession" in parts and "readingSession" not in parts:
+        found = "its readings are of a chest radiograph (CXR), not of CT"
+        raise InputError(found, "give the XML file of the CT series", path)
+    return root
+
+
+def _parse(path: Path) -> Element:
+    if not path.is_file():
+        raise InputError("there is no such file", "correct the path", path)
+    if (size := path.stat().st_size) > MAX_BYTES:
+        found = f"the XML file has {size / 2**20:.1f} MB, more than {MAX_BYTES >> 20}"
+        raise InputError(found, EXPORT_AGAIN, path)
+    try:
+        parser = DefusedXMLParser(target=_Shallow(), forbid_dtd=True)
+        parser.feed(path.read_bytes())
+        return parser.close()
+    except InputError as error:
+        raise error.at(where=path) from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions", path) from error
+    except DefusedXmlException as error:
+        kind = type(error).__name__
+        raise InputError(f"the XML file declares a DTD or entities ({kind})", EXPORT_AGAIN, path) from None
+    except (ParseError, ValueError, LookupError) as error:  # encodings that expat lacks are no ParseError
+        raise InputError(f"not well-formed XML ({error})", EXPORT_AGAIN, path) from None
+
+
+class _Shallow(TreeBuilder):
+    """Builds the tree while it is no deeper than `MAX_DEPTH`: nesting takes far more memory than the file."""
+
+    depth = 0
+
+    def start(self, tag: str, attrs: dict[str, str]) -> Element:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise InputError(f"XML elements are nested deeper than {MAX_DEPTH}", EXPORT_AGAIN)
+        return super().start(tag, attrs)
+
+    def end(self, tag: str) -> Element:
+        self.depth -= 1
+        return super().end(tag)
+
+
+def _series_uid(root: Element) -> str:
+    for header in _children(root, "ResponseHeader"):
+        for child in header:
+            if _tag(child).casefold() in ("seriesinstanceuid", "ctseriesinstanceuid"):
+                return _text(child)
+    return ""
+
+
+def _nodules(root: Element) -> Iterator[LidcNodule]:
+    for reader, session in enumerate(_children(root, "readingSession")):
+        for nodule in _children(session, "unblindedReadNodule"):
+            name = _child_text(nodule, "noduleID")
+            where = f"nodule {name[:40]!r} of reader {reader + 1}"
+            try:
+                paths = tuple(_path(roi) for roi in _children(nodule, "roi"))
+                if not paths:
+                    raise InputError("no roi", "")
+            except InputError as error:
+                raise InputError(f"{where}: {error.found}", EXPORT_AGAIN) from None
+            yield LidcNodule(reader, name, _ratings(nodule), paths)
+
+
+def _ratings(nodule: Element) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for characteristics in _children(nodule, "characteristics"):
+        for item in characteristics:
+            if text := _text(item):
+                found.setdefault(_tag(item), []).append(text)
+    return {name: " and ".join(texts) for name, texts in found.items()}
+
+
+def _path(roi: Element) -> LidcPath:
+    inclusion = _child_text(roi, "inclusion").upper()
+    if inclusion not in ("TRUE", "FALSE"):
+        raise InputError(f"inclusion {inclusion[:40]!r} is neither TRUE nor FALSE", "")
+    edges = list(_children(roi, "edgeMap"))
+    if not edges:
+        raise InputError("an roi without edgeMap", "")
+    points = np.array([[_number(edge, name) for name in ("xCoord", "yCoord")] for edge in edges])
+    if np.abs(points).max() > MAX_INDEX:
+        raise InputError(f"an edgeMap coordinate of {np.abs(points).max():g} is no pixel index", "")
+    if len(points) > 1 and (points[0] == points[-1]).all():
+        points = points[:-1]
+    z = _number(roi, "imageZposition")
+    return LidcPath(z, _child_text(roi, "imageSOP_UID"), inclusion == "TRUE", points)
+
+
+def _number(parent: Element, name: str) -> float:
+    text = _child_text(parent, name)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{name} {text[:40]!r} is not a number", "")
+    return value
+
+
+def _tag(element: Element) -> str:
+    """The element's name without its namespace."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def _children(parent: Element, name: str) -> Iterator[Element]:
+    return (child for child in parent if _tag(child) == name)
+
+
+def _child_text(parent: Element, name: str) -> str:
+    return next((_text(child) for child in _children(parent, name)), "")
+
+
+def _text(element: Element) -> str:
+    return (element.text or "").strip()

@@ -1,0 +1,173 @@
+"""Contours with the CT series they belong to, as rows of a manifest."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import InputError
+from ..images.image import Image
+from ..images.series import read_series
+from .contours import Drawn, differ, read_contours
+from .table import COLUMNS, write_rows
+from .tree import ContourFile, Series, Tree, walk
+
+_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan found.
+
+    Attributes
+    ----------
+    rows : tuple of dict
+        One per lesion, by column; `image` and `mask` are absolute paths, `label` is blank. Lesions of LIDC-IDRI have
+        the medians of the readers' characteristics as ``aux_<name>`` but for `malignancy`, from which a label is
+        made and which is therefore no characteristic, and the number of `readers`.
+    notes : tuple of str
+        What was left out, and what deserves a look.
+    """
+
+    rows: tuple[dict[str, str], ...]
+    notes: tuple[str, ...]
+
+
+def scan(root: Path) -> ScanResult:
+    """Find the CT series below a folder, and the RTSTRUCT, DICOM SEG and LIDC-IDRI contours that belong to them.
+
+    Raises
+    ------
+    InputError
+        When `root` is no folder. What is wrong with single files and lesions is in the notes.
+    """
+    root = Path(os.path.abspath(root))
+    if not root.is_dir():
+        raise InputError("there is no such folder", "give the folder to scan", root)
+    tree = walk(root)
+    read_image = lru_cache(maxsize=8)(_read_image)  # the contours of one series lie close together
+    rows, notes = [], list(tree.notes)
+    for file in tree.contours:
+        found, said = _rows(file, tree, read_image)
+        rows += found
+        notes += said
+    return ScanResult(_numbered(rows), (*notes, *_summary(tree, rows)))
+
+
+def write_manifest(result: ScanResult, out: Path) -> None:
+    """Write the rows of a scan as a manifest, paths relative to its folder; an existing file is never overwritten."""
+    write_rows(result.rows, out)
+
+
+def _rows(
+    file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Image | InputError]
+) -> tuple[list[dict[str, str]], list[str]]:
+    """The rows of one file of contours, and what is to say of it; ROIs of which the same is to say are counted."""
+    contents = read_contours(file.path, file.kind)
+    rows, problems, notes = [], list(contents.problems), list(contents.notes)
+    for drawn in contents.drawn:
+        try:
+            series, how = _pair(drawn, file, tree)
+            image = read_image(series.folder, series.uid)
+            if isinstance(image, InputError):
+                raise image
+            notes += (*how, *drawn.check(image))
+            rows.append(_row(drawn, series, file, tree))
+        except InputError as error:
+            problems.append(error)
+    said = Counter(f"{tree.name(file.path)}: {note}" for note in notes)
+    said.update(f"left out: {_located(problem, file, tree)}" for problem in problems)
+    return rows, [note if n == 1 else f"{note} ({n} ROIs)" for note, n in said.items()]
+
+
+def _located(problem: InputError, file: ContourFile, tree: Tree) -> str:
+    """A problem with the file of contours it keeps out, also where it is the images' fault."""
+    text = str(problem.at(where=file.path, root=tree.root))
+    return text if problem.where in ("", file.path) else f"{tree.name(file.path)}: {text}"
+
+
+def _read_image(folder: Path, uid: str) -> Image | InputError:
+    try:
+        return read_series(folder, uid)
+    except InputError as error:
+        return error
+
+
+def _pair(drawn: Drawn, file: ContourFile, tree: Tree) -> tuple[Series, tuple[str, ...]]:
+    """The one series that contours belong to, and how it was told when they do not refer to it."""
+    every = list(tree.series.values())
+    referred = [series for series in every if series.uid in drawn.series_uids]
+    if len(referred) != 1:
+        referred = [series for series in every if series.sop_uids & drawn.sop_uids] or referred
+    if len(referred) == 1:
+        note = "its PatientID is not that of its CT series, which is used"
+        return referred[0], () if _same_patient(referred[0], file) else (note,)
+    sharing = [series for series in every if _shares_frame(series, drawn, file)]
+    if len(sharing) == 1:
+        return sharing[0], ("paired with the only CT series of its frame of reference",)
+    tails = ", ".join(f"…{uid[-12:]}" for uid in sorted(drawn.series_uids))
+    absent = f"series {tails}, not here" if tails else "no series"
+    refers = f"{len(referred)} of the CT series here" if referred else absent
+    found = f"it refers to {refers}; {len(sharing)} CT series here share its frame of reference"
+    raise InputError(found, "add its row to the manifest by hand if you know its series", file.path)
+
+
+def _shares_frame(series: Series, drawn: Drawn, file: ContourFile) -> bool:
+    frame = drawn.frame_of_reference
+    return frame == series.frame_of_reference != "" and _same_patient(series, file) and not series.localizer
+
+
+def _same_patient(series: Series, file: ContourFile) -> bool:
+    return not any(differ(patient_id, file.patient_id) for patient_id in series.patient_ids)
+
+
+def _row(drawn: Drawn, series: Series, file: ContourFile, tree: Tree) -> dict[str, str]:
+    if len(series.patient_ids) > 1:
+        found = f"the images of its series have {len(series.patient_ids)} PatientIDs"
+        raise InputError(found, "take out those of the other patient", series.folder)
+    for path in (series.folder, file.path):
+        if not str(path).isprintable() or str(path) != str(path).strip():
+            raise InputError("a manifest cannot hold this path", "rename what ends in a space or is unprintable", path)
+    image, uid = _image_cells(series, tree)
+    cells = (tree.patients[series.uid], image, str(file.path), drawn.roi, uid, "", "")
+    return dict(zip(COLUMNS, cells, strict=True)) | dict(drawn.columns)
+
+
+def _image_cells(series: Series, tree: Tree) -> tuple[str, str]:
+    """`image` and, where that folder holds several CT series, `series_uid`."""
+    return str(series.folder), series.uid if tree.series_below[series.folder] > 1 else ""
+
+
+def _numbered(rows: list[dict[str, str]]) -> tuple[dict[str, str], ...]:
+    """The rows by patient, image and mask, each patient's lesions counted from 1.
+
+    ROI names would say more, but lesion ids enter stores, which hold no header text.
+    """
+    count: Counter[str] = Counter()
+    ordered = sorted(rows, key=lambda row: (row["patient_id"], row["image"], row["mask"]))
+    for row in ordered:
+        count[row["patient_id"]] += 1
+        row["lesion_id"] = str(count[row["patient_id"]])
+    return tuple(ordered)
+
+
+def _summary(tree: Tree, rows: list[dict[str, str]]) -> Iterator[str]:
+    masks: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        masks[row["image"], row["series_uid"]].add(tree.name(row["mask"]))
+    series = {_image_cells(series, tree): series for _, series in sorted(tree.series.items())}
+    for cells, files in sorted(masks.items()):
+        place = tree.name(cells[0])
+        if "" in series[cells].patient_ids:
+            name = tree.patients[series[cells].uid]
+            yield f"{place}: PatientID is blank; the folder's name {name!r} is used, mend it if a patient has several"
+        if len(files) > 1:
+            yield f"{place}: {len(files)} files of contours, keep the rows you mean: {', '.join(sorted(files))}"
+    if unused := [tree.name(cells[0]) for cells in sorted(series) if cells not in masks]:
+        yield f"{len(unused)} CT series in no row: {', '.join(unused[:_SHOWN])}{', …' if unused[_SHOWN:] else ''}"
+    if skipped := [f"{n} {kind}" for kind, n in sorted(tree.others.items()) if n]:
+        yield f"skipped: {', '.join(skipped)}"

@@ -1,0 +1,146 @@
+"""What lies in a folder tree: CT series, files of contours, and the rest, counted."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ..contours.lidc_xml import is_lidc
+from ..contours.rtstruct import RT_STRUCTURE_SET
+from ..contours.seg_file import SEGMENTATION
+from ..errors import InputError, one_line, relative
+from ..images.header import Header, read_header
+from ..images.series import CT_IMAGE, ENHANCED_CT
+from ..manifest import MISSING
+
+
+@dataclass(eq=False)
+class Series:
+    """The CT images with one SeriesInstanceUID.
+
+    Attributes
+    ----------
+    uid, frame_of_reference : str
+    localizer : bool
+        Whether all of its images are localizers.
+    patient_ids : set of str
+        PatientIDs of its images; an empty one where they do not say.
+    folders : set of Path
+        Where its images lie.
+    sop_uids : set of str
+        SOPInstanceUIDs of its images.
+    """
+
+    uid: str
+    frame_of_reference: str
+    localizer: bool = True
+    patient_ids: set[str] = field(default_factory=set)
+    folders: set[Path] = field(default_factory=set)
+    sop_uids: set[str] = field(default_factory=set)
+
+    def add(self, header: Header) -> None:
+        """Take in one of its images."""
+        self.patient_ids.add(patient_id(header))
+        self.folders.add(header.path.parent)
+        self.sop_uids.add(header.text("SOPInstanceUID"))
+        self.localizer &= "LOCALIZER" in header.text("ImageType").upper().split("\\")
+
+    @property
+    def folder(self) -> Path:
+        """The innermost folder that holds all of it."""
+        return Path(os.path.commonpath(self.folders))
+
+
+@dataclass(frozen=True)
+class ContourFile:
+    """A file of contours: `kind` is `rtstruct`, `seg` or `lidc`, `patient_id` its PatientID, if any."""
+
+    path: Path
+    kind: str
+    patient_id: str = ""
+
+
+@dataclass(eq=False)
+class Tree:
+    """What lies below the folder `root`: series by SeriesInstanceUID, contours by path, other files by kind."""
+
+    root: Path
+    series: dict[str, Series] = field(default_factory=dict)
+    contours: list[ContourFile] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def name(self, path: str | Path) -> str:
+        """A path as seen from `root`."""
+        return relative(path, self.root)
+
+    @cached_property
+    def series_below(self) -> Counter[Path]:
+        """How many CT series have images in a folder or below it."""
+        folders = (({f, *f.parents} for f in series.folders) for series in self.series.values())
+        return Counter(folder for sets in folders for folder in set().union(*sets))
+
+    @cached_property
+    def patients(self) -> dict[str, str]:
+        """The patient of each series by SeriesInstanceUID; where the images do not say, the name of their folder."""
+        nameless = [series for series in self.series.values() if series.patient_ids == {""}]
+        names = Counter(folder.name for folder in {series.folder for series in nameless})
+        ids = {series.uid: max(series.patient_ids) for series in self.series.values()}
+        for series in nameless:
+            name = series.folder.name
+            ids[series.uid] = name if names[name] == 1 else self.name(series.folder).replace(os.sep, "/")
+        return ids
+
+
+def walk(root: Path) -> Tree:
+    """Read the header of every file below `root`, in sorted order; links to folders are not followed."""
+    tree = Tree(root)
+
+    def unreadable(error: OSError) -> None:
+        tree.notes.append(f"unreadable: the folder {tree.name(error.filename)} ({error.strerror})")
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders.sort()
+        tree.others["links to folders, not followed"] += sum(os.path.islink(Path(folder, name)) for name in folders)
+        for name in sorted(names):
+            _sort_in(Path(folder, name), tree)
+    return tree
+
+
+def patient_id(header: Header) -> str:
+    """A PatientID as it may stand in a manifest; empty when it says nothing."""
+    text = unicodedata.normalize("NFC", header.text("PatientID").strip())
+    return "" if text.casefold() in MISSING else one_line(text)
+
+
+def _sort_in(path: Path, tree: Tree) -> None:
+    """Put one file where it belongs."""
+    try:
+        if not path.is_file():  # a pipe would be waited for without end
+            tree.others["no regular files"] += 1
+        elif path.suffix.lower() == ".xml" and is_lidc(path):
+            tree.contours.append(ContourFile(path, "lidc"))
+        elif (header := read_header(path)) is None:
+            tree.others["neither DICOM nor LIDC-IDRI XML"] += 1
+        else:
+            _sort_in_dicom(header, tree)
+    except InputError as error:
+        tree.notes.append(f"unreadable: {error.at(root=tree.root)}")
+    except OSError as error:
+        tree.notes.append(f"unreadable: {tree.name(path)} ({error.strerror})")
+
+
+def _sort_in_dicom(header: Header, tree: Tree) -> None:
+    sop_class, uid = header.text("SOPClassUID"), header.text("SeriesInstanceUID")
+    if sop_class in (CT_IMAGE, *ENHANCED_CT) and uid:
+        tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
+    elif sop_class == RT_STRUCTURE_SET:
+        tree.contours.append(ContourFile(header.path, "rtstruct", patient_id(header)))
+    elif sop_class in SEGMENTATION:
+        tree.contours.append(ContourFile(header.path, "seg", patient_id(header)))
+    else:
+        tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1
