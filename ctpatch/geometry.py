@@ -178,7 +178,7 @@ def nearest_pixels(size: int, index: ArrayLike) -> NDArray[np.intp]:
 
 
 def find_gaps(positions: Floats) -> tuple[Gap, ...]:
-    """Places where a slice is missing: a spacing over `GAP_FACTOR` times every adjacent one.
+    """Places where a slice is missing: a spacing over `GAP_FACTOR` times every adjacent one, rounding aside.
 
     Two or more wide steps in a row are uneven spacing, not a gap. With two slices there is nothing to compare.
     """
@@ -187,5 +187,5 @@ def find_gaps(positions: Floats) -> tuple[Gap, ...]:
         return ()
     padded = np.concatenate([[0.0], steps, [0.0]])
     widest_neighbour = np.maximum(padded[:-2], padded[2:])
-    found = np.flatnonzero(steps > GAP_FACTOR * widest_neighbour)
+    found = np.flatnonzero(steps > GAP_FACTOR * widest_neighbour + POSITION_TOLERANCE_MM)
     return tuple(Gap(int(k), float(positions[k]), float(positions[k + 1])) for k in found)
