@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from .errors import CtpatchError, InputError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 def read_dataset(path: Path, **options: Any) -> Dataset:
     """`pydicom.dcmread` without its warnings: what matters is checked by the caller and refused.
 
+    Values are parsed when they are first asked for; a caller that asks for more than a few does so within `parsing`.
+
     Raises
     ------
     InputError
@@ -22,10 +26,19 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
     """
     import pydicom
 
+    with parsing(path):
+        return pydicom.dcmread(path, **options)
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """A block in which pydicom parses values of `path`: quietly, and what it raises becomes an `InputError`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return pydicom.dcmread(path, **options)
+            yield
+        except CtpatchError:
+            raise
         except OSError as error:
             found = f"cannot be read ({error.strerror or 'cut off'})"
             raise InputError(found, "mend the file's permissions or copy it again", path) from error

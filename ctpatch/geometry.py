@@ -34,6 +34,11 @@ GAP_FACTOR = 1.5
 """A spacing wider than this times every adjacent one is a gap: a slice is missing there."""
 
 
+def position_tolerance(spacing: float) -> float:
+    """How far apart in mm two positions may lie and be one position, at a slice spacing of `spacing` mm."""
+    return max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * spacing)
+
+
 @dataclass(frozen=True, eq=False)
 class Frame:
     """Geometry of a stack of parallel CT slices, ordered along their normal.

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from .contours.roi import DrawnROI, VoxelROI
 from .errors import InputError
-from .geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, TIE, Floats, Frame, nearest_slices
-from .overlap import combine, crosses_itself
+from .geometry import TIE, Floats, Frame, nearest_slices, position_tolerance
+from .overlap import combine, has_channel
 from .raster import fill, winding
 
 SELF_CROSSING_TOLERANCE = 0.05
 """Share of a path's area that may depend on the fill rule (even-odd or non-zero)."""
+MAX_SPAN_PX = 2**24
+"""Bounding box of one slice's contours beyond which they are garbage."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +61,11 @@ def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") ->
     notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
     layers = {}
     for k, plane in taken.items():
-        paths, path_notes = combine([frame.to_pixels(c, k) for c in plane.contours], "xor" if roi.xor else overlap)
+        paths, path_notes = combine(_pixel_paths(plane, frame, k), "xor" if roi.xor else overlap)
         layers[k] = fill(paths)
         notes += [f"slice {k + 1}: {note}" for note in (*path_notes, *_crossing_notes(paths, k))]
-    if len(layers) == 1 and not any(inside.any() for _, inside in layers.values()):
-        layers = _nearest_voxel(taken, frame)
+    if len(roi.contours) == 1 and not any(inside.any() for _, inside in layers.values()):
+        layers = {k: _nearest_pixel(plane.contours[0], frame, k) for k, plane in taken.items()}
         notes.append("the only contour encloses no voxel centre; the voxel nearest to its middle is the lesion")
     voxels, corner, clipped = _assemble(layers, frame)
     if clipped:
@@ -93,7 +95,7 @@ def contour_planes(roi: DrawnROI, frame: Frame) -> tuple[ContourPlane, ...]:
             )
         placed.append((z, contour))
     placed.sort(key=lambda item: item[0])
-    tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * float(np.median(steps)))
+    tolerance = position_tolerance(float(np.median(steps)))
     starts = [i for i, (z, _) in enumerate(placed) if i == 0 or z - placed[i - 1][0] > tolerance]
     groups = [placed[a:b] for a, b in zip(starts, [*starts[1:], len(placed)], strict=True)]
     return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
@@ -114,8 +116,8 @@ def assign_planes(planes: Sequence[ContourPlane], frame: Frame) -> tuple[dict[in
         pair = nearest_slices(frame.positions, plane.z)
         if pair[0] < 0:
             away = float(np.abs(frame.positions - plane.z).min())
-            spacing = np.diff(frame.positions)[0 if plane.z < 0 else -1]
-            found = f"a contour lies {away:.4g} mm from the nearest slice, half a spacing is {spacing / 2:.4g} mm"
+            half = float(np.diff(frame.positions)[0 if plane.z < 0 else -1]) / 2
+            found = f"a contour lies {away:.4g} mm from the nearest slice, half a spacing is {half:.4g} mm"
             raise InputError(f"{found}: its slice is missing", "complete the series, or delete the contour")
         for k in {int(pair[0]), int(pair[1])}:
             margin = TIE * float(np.diff(frame.positions)[max(k - 1, 0)])
@@ -124,6 +126,22 @@ def assign_planes(planes: Sequence[ContourPlane], frame: Frame) -> tuple[dict[in
                 taken[k] = plane
     used = {id(plane) for plane in taken.values()}
     return dict(sorted(taken.items())), [plane.z for plane in planes if id(plane) not in used]
+
+
+def _pixel_paths(plane: ContourPlane, frame: Frame, k: int) -> list[Floats]:
+    """The plane's paths in slice `k` as (column, row).
+
+    Raises
+    ------
+    InputError
+        When they span more pixels than any slice has: they are garbage, and would cost memory.
+    """
+    paths = [frame.to_pixels(contour, k) for contour in plane.contours]
+    width, height = np.ptp(np.concatenate(paths), axis=0).tolist()
+    if width * height > MAX_SPAN_PX:
+        found = f"the contours on slice {k + 1} span {width:.4g} × {height:.4g} px"
+        raise InputError(found, "redraw them, or check that they were drawn on this series")
+    return paths
 
 
 def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
@@ -140,20 +158,18 @@ def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
         if not turns.size or (turns.max() <= 1 and turns.min() >= -1 and turns.max() * turns.min() >= 0):
             continue
         filled, even_odd = np.count_nonzero(turns), np.count_nonzero(turns & 1)
-        if filled - even_odd > SELF_CROSSING_TOLERANCE * filled and crosses_itself(path):
+        if filled - even_odd > SELF_CROSSING_TOLERANCE * filled and not has_channel(path):
             found = f"a contour on slice {k + 1} crosses itself: {even_odd} pixels by the even-odd rule"
             raise InputError(f"{found}, {filled} by the non-zero rule", "redraw the contour")
         notes.append("a contour crosses or touches itself; the even-odd rule decides")
     return notes
 
 
-def _nearest_voxel(
-    taken: dict[int, ContourPlane], frame: Frame
-) -> dict[int, tuple[tuple[int, int], NDArray[np.bool_]]]:
-    ((k, plane), *_) = taken.items()
-    points = frame.to_pixels(np.concatenate(plane.contours), k)
-    column, row = np.rint((points.min(axis=0) + points.max(axis=0)) / 2).astype(int)
-    return {k: ((int(row), int(column)), np.ones((1, 1), np.bool_))}
+def _nearest_pixel(contour: Floats, frame: Frame, k: int) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+    """The pixel nearest to the middle of a contour; of equally near ones the first."""
+    points = frame.to_pixels(contour, k)
+    column, row = np.ceil((points.min(axis=0) + points.max(axis=0)) / 2 - 0.5 - TIE).astype(int)
+    return (int(row), int(column)), np.ones((1, 1), np.bool_)
 
 
 def _assemble(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +35,13 @@ def combine(paths: Sequence[Floats], rule: str) -> tuple[list[Floats], list[str]
     distinct = list({_signature(path): path for path in paths}.values())
     twice = len(paths) - len(distinct)
     notes = [f"{twice} contours are drawn twice and count once"] if twice else []
-    pairs = _partly_overlapping(distinct) if rule != "xor" else []
+    pairs, nested = _relations(distinct)
+    if nested:
+        inner = len({j for pair in nested for j in pair})
+        notes.append(
+            f"{inner} contours are nested with others: by the even-odd rule inner ones are holes, or islands in them"
+        )
+    pairs = pairs if rule != "xor" else []
     if pairs and not rule:
         found = f"{len(pairs)} pairs of contours on one slice partly overlap"
         raise InputError(found, "redraw them, or put overlap=union or overlap=xor into the column accept")
@@ -46,18 +51,11 @@ def combine(paths: Sequence[Floats], rule: str) -> tuple[list[Floats], list[str]
     return distinct, notes
 
 
-def crosses_itself(path: Floats) -> bool:
-    """Whether two edges of a closed path cross in their insides; touching (a keyhole's channel) does not count."""
-    start, end = path, np.roll(path, -1, axis=0)
-
-    def side(points: Floats) -> Floats:
-        """On which side of each edge (rows) each point (columns) lies, −1, 0 or 1."""
-        edge, to = (end - start)[:, None], points[None] - start[:, None]
-        area = edge[..., 0] * to[..., 1] - edge[..., 1] * to[..., 0]
-        return np.where(np.abs(area) <= TIE * np.maximum(1.0, np.hypot(edge[..., 0], edge[..., 1])), 0.0, np.sign(area))
-
-    apart = side(start) * side(end) < 0
-    return bool((apart & apart.T).any())
+def has_channel(path: Floats) -> bool:
+    """Whether a closed path runs along an edge one way and back, as a keyhole's channel does."""
+    points = [tuple(point) for point in np.rint(path / TIE).astype(np.int64).tolist()]
+    edges = {(a, b) for a, b in zip(points, points[1:] + points[:1], strict=True) if a != b}
+    return any((b, a) in edges for a, b in edges)
 
 
 def _signature(path: Floats) -> bytes:
@@ -77,26 +75,25 @@ def _ways(points: Any, starts: Any) -> list[tuple[Any, int]]:
     return [(points, int(s)) for s in starts] + [(backwards, len(points) - 1 - int(s)) for s in starts]
 
 
-def _partly_overlapping(paths: Sequence[Floats]) -> list[tuple[int, int]]:
-    near = [
-        (i, j)
-        for i, j in combinations(range(len(paths)), 2)
-        if (paths[i].min(axis=0) < paths[j].max(axis=0)).all() and (paths[j].min(axis=0) < paths[i].max(axis=0)).all()
-    ]
-    if not near:
-        return []
-    areas = {i: _area(paths[i]) for pair in near for i in pair}
-    return [(i, j) for i, j in near if _overlap_partly(areas[i], areas[j])]
+def _relations(paths: Sequence[Floats]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs that partly overlap, and pairs of which one lies inside the other."""
+    low, high = np.array([path.min(axis=0) for path in paths]), np.array([path.max(axis=0) for path in paths])
+    meet = (low[:, None] < high).all(axis=-1)
+    near = [(int(i), int(j)) for i, j in np.argwhere(np.triu(meet & meet.T, 1))]
+    areas = {i: _area(paths[i]) for i in sorted({i for pair in near for i in pair})}
+    kinds = [_relation(areas[i], areas[j]) for i, j in near]
+    partly, nested = ([pair for pair, kind in zip(near, kinds, strict=True) if kind == k] for k in ("partly", "nested"))
+    return partly, nested
 
 
-def _overlap_partly(a: BaseGeometry, b: BaseGeometry) -> bool:
-    """Neither apart nor nested: both share area, and each has area of its own — or both are all but the same."""
+def _relation(a: BaseGeometry, b: BaseGeometry) -> str:
+    """`apart`, `nested`, or `partly` when each has area of its own — or both are all but the same."""
     both = a.intersection(b).area
     sliver = SLIVER_PX * min(a.length, b.length)
     if both <= sliver:
-        return False
+        return "apart"
     only_a, only_b = a.area - both > sliver, b.area - both > sliver
-    return only_a == only_b
+    return "partly" if only_a == only_b else "nested"
 
 
 def _area(path: Floats) -> BaseGeometry:

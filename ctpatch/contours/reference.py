@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InputError
-from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING
+from ..geometry import position_tolerance
 from ..images.image import Image
 from .roi import DrawnROI
 
@@ -30,22 +30,24 @@ def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) 
     InputError
         When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
     """
-    if accept_frame:
-        return ("the frame of reference was accepted by the manifest",)
     ours, theirs = image.frame_of_reference, roi.frame_of_reference
     if ours and theirs and ours != theirs:
-        found = f"FrameOfReferenceUID of the contours is …{theirs[-12:]}, of the image …{ours[-12:]}"
-        raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
-    images_match = bool(roi.sop_uids & set(image.sop_uids))
-    if images_match or (roi.series_uid == image.uid and not roi.sop_uids):
+        if not accept_frame:
+            found = f"FrameOfReferenceUID of the contours is …{theirs[-12:]}, of the image …{ours[-12:]}"
+            raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
+        return ("the contours' frame of reference is another one; accepted by the manifest",)
+    if roi.sop_uids & set(image.sop_uids) or (roi.series_uid == image.uid and not roi.sop_uids):
         return ()
-    away = _farthest(roi, image)
-    if away:
-        found = (
-            f"the contours refer to series …{roi.series_uid[-12:] or '(none)'}, the image is …{image.uid[-12:]}, "
-            f"and a contour lies {away:.4g} mm off every slice"
+    which = f"the contours refer to series …{roi.series_uid[-12:] or '(none)'}, the image is …{image.uid[-12:]}"
+    elsewhere = (roi.series_uid or roi.sop_uids) and roi.series_uid != image.uid and image.sop_uids
+    if elsewhere and not (ours and theirs) and not accept_frame:
+        found = f"{which}, and no FrameOfReferenceUID says that they belong together"
+        raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
+    single_point = len(roi.contours) == 1 and len(roi.contours[0]) == 1
+    if not single_point and (away := _farthest(roi, image)):
+        raise InputError(
+            f"{which}, and a contour lies {away:.4g} mm off every slice", "give contours drawn on this image"
         )
-        raise InputError(found, "give contours drawn on this image")
     return ("no image that the contours refer to is here; they lie on this series' slices and are used by geometry",)
 
 
@@ -55,4 +57,4 @@ def _farthest(roi: DrawnROI, image: Image) -> float:
     z = np.array([image.frame.to_frame(contour)[:, 2].mean() for contour in roi.contours])
     away = float(np.abs(z[:, None] - positions).min(axis=1).max())
     spacing = float(np.median(np.diff(positions)))
-    return away if away > max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * spacing) else 0.0
+    return away if away > position_tolerance(spacing) else 0.0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..dataset import read_dataset
+from ..dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import Floats
 from .roi import DrawnROI
@@ -52,10 +52,20 @@ def read_rtstruct(path: Path, roi: str, *, point: bool = False) -> DrawnROI:
 
 def drawn_roi(dataset: Dataset, roi: str, path: Path, *, point: bool = False) -> DrawnROI:
     """One ROI of the data set of an RTSTRUCT; see `read_rtstruct`."""
+    with parsing(path):
+        return _drawn_roi(dataset, roi, path, point)
+
+
+def _drawn_roi(dataset: Dataset, roi: str, path: Path, point: bool) -> DrawnROI:
     names = roi_names(dataset)
     if not roi:  # an ROI that was named but never drawn does not make the choice ambiguous
         names = {number: names.get(number, "") for number in contoured_rois(dataset)} or names
     number, name = choose_roi(roi, names, path)
+    owners = [
+        str(i.get("ROIName", "")) for i in dataset.get("StructureSetROISequence") or () if i.get("ROINumber") == number
+    ]
+    if len(owners) > 1:
+        raise InputError(f"ROI number {number} is used by {owners}", "export the RTSTRUCT again", path)
     items = [c for entry in dataset.get("ROIContourSequence") or () for c in _contours_of(entry, number)]
     if not items:
         raise InputError(f"ROI {name!r} has no contours", "name another ROI, or contour it", path)
@@ -66,7 +76,7 @@ def drawn_roi(dataset: Dataset, roi: str, path: Path, *, point: bool = False) ->
         name=name,
         contours=contours,
         frame_of_reference=_frame_of_reference(dataset, number),
-        series_uid=_series_uid(dataset),
+        series_uid=referenced_series(dataset),
         sop_uids=frozenset(
             str(image.get("ReferencedSOPInstanceUID", ""))
             for item in items
@@ -78,23 +88,25 @@ def drawn_roi(dataset: Dataset, roi: str, path: Path, *, point: bool = False) ->
 
 def read_structure_set(path: Path) -> Dataset:
     """The data set of an RTSTRUCT file, refused when it is another kind of object."""
-    dataset = read_dataset(path)
-    if dataset.get("SOPClassUID") != RT_STRUCTURE_SET:
-        found = f"a DICOM file of modality {dataset.get('Modality', 'unknown')}, not an RTSTRUCT"
-        raise InputError(found, "give an RTSTRUCT, DICOM SEG, LIDC XML or label map as mask", path)
+    dataset = read_dataset(path, force=True)
+    with parsing(path):
+        if dataset.get("SOPClassUID") != RT_STRUCTURE_SET:
+            found = f"a DICOM file of modality {dataset.get('Modality', 'unknown')}, not an RTSTRUCT"
+            raise InputError(found, "give an RTSTRUCT, DICOM SEG, LIDC XML or label map as mask", path)
     return dataset
 
 
 def roi_names(dataset: Dataset) -> dict[int, str]:
     """ROI numbers with contours or without, and their names."""
     items = dataset.get("StructureSetROISequence") or ()
-    return {int(item.ROINumber): str(item.get("ROIName", "")).strip() for item in items}
+    return {int(n): str(item.get("ROIName", "")).strip() for item in items if (n := item.get("ROINumber")) is not None}
 
 
 def contoured_rois(dataset: Dataset) -> tuple[int, ...]:
     """Numbers of the ROIs that have at least one contour."""
-    numbers = (int(entry.ReferencedROINumber) for entry in dataset.get("ROIContourSequence") or ())
-    return tuple(n for n in numbers if any(_contours_of(e, n) for e in dataset.ROIContourSequence))
+    entries = dataset.get("ROIContourSequence") or ()
+    numbers = (entry.get("ReferencedROINumber") for entry in entries if entry.get("ContourSequence"))
+    return tuple(dict.fromkeys(int(number) for number in numbers if number is not None))
 
 
 def choose_roi(roi: str, names: dict[int, str], path: Path) -> tuple[int, str]:
@@ -162,13 +174,13 @@ def _check_kinds(kinds: Counter[str], contours: tuple[Floats, ...], name: str, p
 
 def _frame_of_reference(dataset: Dataset, number: int) -> str:
     for item in dataset.get("StructureSetROISequence") or ():
-        if int(item.ROINumber) == number and item.get("ReferencedFrameOfReferenceUID"):
+        if item.get("ROINumber") == number and item.get("ReferencedFrameOfReferenceUID"):
             return str(item.ReferencedFrameOfReferenceUID)
     items = list(dataset.get("ReferencedFrameOfReferenceSequence") or ())
     return str(items[0].get("FrameOfReferenceUID", "")) if len(items) == 1 else ""
 
 
-def _series_uid(dataset: Dataset) -> str:
+def referenced_series(dataset: Dataset) -> str:
     """The SeriesInstanceUID the structure set refers to, when it is a single one."""
     uids = {
         str(series.get("SeriesInstanceUID", ""))

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dataset import read_dataset
 from ..errors import InputError
-from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame
+from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame, position_tolerance
 from ..images.grid import Grid
 from ..images.image import Image
 from .placing import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
@@ -185,7 +185,7 @@ def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, Frame]:
     index = np.rint(stack.positions / step).astype(int)
     move = (stack.origins[-1] - stack.origins[0]) / index[-1] if index[-1] else step * stack.axes[2]
     apart = np.linalg.norm(stack.origins - stack.origins[0] - index[:, None] * move, axis=1).max()
-    if apart > max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * step):
+    if apart > position_tolerance(step):
         raise InputError(f"its frames are not evenly spaced: one is {apart:.3g} mm off", "save it on the image's grid")
     places = np.arange(-1, index[-1] + 1)[:, None]
     voxels = np.zeros((len(places), *stack.shape), bool)

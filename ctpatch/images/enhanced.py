@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..dataset import read_dataset
+from ..dataset import parsing, read_dataset
 from ..errors import InputError
 from .header import Header
 from .slices import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
@@ -22,6 +22,11 @@ def read_frames(header: Header) -> list[Slice]:
         When a functional group that geometry or HU need is missing.
     """
     dataset = read_dataset(header.path, stop_before_pixels=True, force=True)
+    with parsing(header.path):
+        return _slices(header, dataset)
+
+
+def _slices(header: Header, dataset: Dataset) -> list[Slice]:
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
     per_frame = dataset.get("PerFrameFunctionalGroupsSequence") or []
     count = header.number("NumberOfFrames") or 1

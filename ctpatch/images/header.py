@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableSequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,12 @@ _LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 _NOT_WALKED = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
+_ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file does not name its transfer syntax
+    (True, True): IMPLICIT_LITTLE,
+    (False, True): EXPLICIT_LITTLE,
+    (False, False): "1.2.840.10008.1.2.2",
+}
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what macOS leaves beside files on foreign disks, named like them
 _FIRST_READ = 8192
 _DEEPEST = 32
 
@@ -162,7 +168,9 @@ def read_header(path: Path) -> Header | None:
         raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions or disk", path) from error
     if size == 0 and path.suffix.lower() in (".dcm", ".dicom", ".ima"):
         raise InputError("zero bytes", "copy the series again", path)
-    if start[:2] == b"\x08\x00" or (path.suffix.lower() in (".dcm", ".dicom", ".ima")):
+    if start[:4] == _APPLE_DOUBLE:
+        return None
+    if start[:2] in (b"\x08\x00", b"\x02\x00") or (path.suffix.lower() in (".dcm", ".dicom", ".ima")):
         header = _by_pydicom(path)
         if header is None or "SOPClassUID" not in header.values:
             raise InputError("not readable as DICOM", "copy the file again, or take it out of the folder", path)
@@ -265,22 +273,24 @@ class _Walk:
 
 
 def _by_pydicom(path: Path) -> Header | None:
-    import pydicom
-
     dataset = read_dataset(path, force=True)
     values: dict[str, Any] = {}
     try:
         for tag, keyword in TAGS.items():
             if tag in dataset:
-                value = dataset[tag].value
-                many = isinstance(value, (list, pydicom.multival.MultiValue))
-                joined = "\\".join(map(str, value)) if many else value
-                values[keyword] = "present" if keyword in _SEQUENCES else joined
-        syntax = getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", IMPLICIT_LITTLE)
+                values[keyword] = "present" if keyword in _SEQUENCES else _plain(dataset[tag].value)
+        syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _ENCODINGS[dataset.original_encoding]
     except Exception as error:  # pydicom parses values late, and raises whatever it meets
         raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
-    cleaned = {key: value if isinstance(value, int) else str(value or "").strip() for key, value in values.items()}
-    return Header(path, str(syntax), cleaned, (-1, -1) if PIXEL_DATA in dataset else None)
+    return Header(path, syntax, values, (-1, -1) if PIXEL_DATA in dataset else None)
+
+
+def _plain(value: Any) -> str | int:
+    """What the walk would give for an element that pydicom has read."""
+    if type(value) is int:
+        return value
+    many = value if isinstance(value, MutableSequence) else [value]
+    return "\\".join("" if part is None else str(part) for part in many).strip(" \0")
 
 
 def _value(keyword: str, raw: bytes) -> str | int:
@@ -290,4 +300,7 @@ def _value(keyword: str, raw: bytes) -> str | int:
 
 
 def _text(raw: bytes) -> str:
-    return raw.decode("latin-1").strip(" \0")
+    try:
+        return raw.decode("utf-8").strip(" \0")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1").strip(" \0")

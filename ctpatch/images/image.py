@@ -43,6 +43,8 @@ class Image(Protocol):
         FrameOfReferenceUID; empty when unknown.
     sop_uids : tuple of str
         SOPInstanceUID of each slice in the frame's order; empty for volume files.
+    lossy : bool
+        Whether it went through lossy compression.
     content : str
         Digest of (some of) the pixels as stored: equal for a copy under other identifiers.
     notes : tuple of str
@@ -67,6 +69,11 @@ class Image(Protocol):
     @property
     def sop_uids(self) -> tuple[str, ...]:
         """SOPInstanceUID of each slice."""
+        ...
+
+    @property
+    def lossy(self) -> bool:
+        """Whether it went through lossy compression."""
         ...
 
     @property

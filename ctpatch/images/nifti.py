@@ -16,6 +16,8 @@ FORMS_TOLERANCE_MM = 0.01
 """How far apart the qform and the sform may place one voxel."""
 UNIT_TOLERANCE = 1e-3
 """How far the squared length of a quaternion may exceed 1 by rounding."""
+HALF_TURN = 1e-7
+"""What of a quaternion's squared length is rounding where a is 0, as in nifti1_io.c."""
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
@@ -119,7 +121,8 @@ def _qform(head: np.void) -> Floats:
         raise InputError(
             f"the quaternion {vector} is no rotation", "mend the qform, or unset it where the sform is right"
         )
-    q = np.array([np.sqrt(max(0.0, 1 - vector @ vector)), *vector])
+    rest = 1 - vector @ vector
+    q = np.array([np.sqrt(rest) if rest > HALF_TURN else 0.0, *vector])
     a, b, c, d = q / np.linalg.norm(q)
     rotation = np.array(
         [

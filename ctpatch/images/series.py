@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dataset import read_dataset
 from ..errors import InputError
 from ..geometry import (
     ORIENTATION_TOLERANCE_PX,
     POSITION_TOLERANCE_MM,
-    POSITION_TOLERANCE_SPACING,
     Floats,
     Frame,
     find_gaps,
     make_frame,
     orthonormal_axes,
+    position_tolerance,
 )
 from .enhanced import read_frames
-from .header import Header, read_header
+from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, read_folder
+from .header import Header
 from .image import Box
 from .slices import LOSSY, Slice, read_slice
 
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _SPLITTERS = (  # what tells two images at one position apart, most telling first
     "TemporalPositionIdentifier",
     "TriggerTime",
@@ -40,6 +41,10 @@ _SPLITTERS = (  # what tells two images at one position apart, most telling firs
     "SliceThickness",
     "InstanceNumber",
 )
+
+
+SPACING_TOLERANCE = 1e-5
+"""Relative difference of two PixelSpacings that is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +68,11 @@ class CTSeries:
         """sha256 of the middle slice's pixel data as stored: the same pixels are the same whatever their UIDs."""
         middle = self.slices[len(self.slices) // 2].header
         assert middle.pixels is not None
+        start, length = middle.pixels
+        if start < 0:  # deflated, big endian: pydicom finds them
+            return hashlib.sha256(read_dataset(middle.path, force=True).PixelData).hexdigest()
         data = middle.path.read_bytes()
-        return hashlib.sha256(data[max(middle.pixels[0], 0) :]).hexdigest()
+        return hashlib.sha256(data[start : start + length] if length >= 0 else data[start:]).hexdigest()
 
     def read_hu(self, box: Box) -> NDArray[np.float32]:
         """HU of a box, float32 (z, y, x)."""
@@ -72,39 +80,6 @@ class CTSeries:
         for plane, piece in zip(hu, self.slices[slice(*box.slices)], strict=True):
             plane[...] = piece.read_hu(box.rows, box.columns)
         return hu
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The CT headers below a folder by SeriesInstanceUID, and how many other files lie there."""
-
-    path: Path
-    series: dict[str, tuple[Header, ...]]
-    others: int
-
-
-def read_folder(path: Path) -> Folder:
-    """Read the headers of all files below `path`; what is not a CT image is counted, never read as one.
-
-    Raises
-    ------
-    InputError
-        When a DICOM file is unreadable or cut off, or there is no CT image.
-    """
-    series: dict[str, list[Header]] = {}
-    others = 0
-    for file in _files(path):
-        header = read_header(file)
-        if header is None or header.text("SOPClassUID") not in (CT_IMAGE, *ENHANCED_CT):
-            others += 1
-            continue
-        uid = header.text("SeriesInstanceUID")
-        if not uid:
-            raise InputError("SeriesInstanceUID is missing", "export the series again from its source", file)
-        series.setdefault(uid, []).append(header)
-    if not series:
-        raise InputError(f"no CT image among {others} files", "give the folder of a DICOM CT series", path)
-    return Folder(path, {uid: tuple(series[uid]) for uid in sorted(series)}, others)
 
 
 def read_series(
@@ -130,66 +105,13 @@ def read_series(
     headers, notes = choose_series(folder, series_uid, frozenset(referenced), frozenset(referenced_sops))
     if folder.others:
         notes += (f"{folder.others} other files in the folder were left aside",)
-    headers, dropped = _drop_copies(headers)
+    headers, dropped = drop_copies(headers)
     if dropped:
         notes += (f"{dropped} files are byte-identical copies and count once",)
-    headers, localizers = _drop_localizers(headers)
+    headers, localizers = drop_localizers(headers)
     if localizers:
         notes += (f"{localizers} localizer images in the series were left aside",)
     return _stack(headers, notes, path)
-
-
-def choose_series(
-    folder: Folder, series_uid: str, referenced: frozenset[str], referenced_sops: frozenset[str]
-) -> tuple[tuple[Header, ...], tuple[str, ...]]:
-    """The headers of the one series meant, and a note where the contours chose it."""
-    series = folder.series
-    if series_uid and series_uid not in series:
-        found = f"no CT series {series_uid} among {_listing(series)}"
-        raise InputError(found, "mend series_uid", folder.path)
-    if series_uid or len(series) == 1:
-        return series[series_uid or next(iter(series))], ()
-    by_image = [uid for uid in series if any(h.text("SOPInstanceUID") in referenced_sops for h in series[uid])]
-    chosen = [uid for uid in series if uid in referenced] or by_image
-    if len(chosen) == 1:
-        return series[chosen[0]], (
-            f"{len(series)} CT series in the folder; the one that the contours refer to is used",
-        )
-    raise InputError(f"{len(series)} CT series: {_listing(series)}", "name one in series_uid", folder.path)
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():  # an Enhanced CT image may be named itself
-        return [path]
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
-    return sorted(file for file in files if file.is_file())  # a pipe would hang, a broken link is nobody's slice
-
-
-def _listing(series: dict[str, tuple[Header, ...]]) -> str:
-    def line(uid: str) -> str:
-        first = series[uid][0]
-        return f"…{uid[-12:]} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"
-
-    return "; ".join(line(uid) for uid in series)
-
-
-def _drop_copies(headers: Sequence[Header]) -> tuple[tuple[Header, ...], int]:
-    """Files equal to the last byte count once; one SOPInstanceUID with different bytes is an error."""
-    kept: dict[str, Header] = {}
-    for header in headers:
-        uid = header.text("SOPInstanceUID")
-        if not uid:
-            raise InputError("SOPInstanceUID is missing", "export the series again from its source", header.path)
-        if uid in kept and kept[uid].path.read_bytes() != header.path.read_bytes():
-            found = f"SOPInstanceUID …{uid[-12:]} is also in {kept[uid].path.name}, with other content"
-            raise InputError(found, "keep the right one of the two files", header.path)
-        kept.setdefault(uid, header)
-    return tuple(kept.values()), len(headers) - len(kept)
-
-
-def _drop_localizers(headers: tuple[Header, ...]) -> tuple[tuple[Header, ...], int]:
-    images = tuple(h for h in headers if "LOCALIZER" not in h.text("ImageType").upper().split("\\"))
-    return (images, len(headers) - len(images)) if images else (headers, 0)
 
 
 def _stack(headers: tuple[Header, ...], notes: tuple[str, ...], path: Path) -> CTSeries:
@@ -200,10 +122,11 @@ def _stack(headers: tuple[Header, ...], notes: tuple[str, ...], path: Path) -> C
         raise InputError(found, "keep one Enhanced CT file, or the single-frame ones", path)
     _check_rescale(headers if not enhanced else (), path)
     slices = read_frames(enhanced[0]) if enhanced else [read_slice(header) for header in headers]
-    _check_alike(slices, path)
-    axes = _common_axes(slices, path)
+    lowest = _lowest(slices)
+    _check_alike(slices, lowest, path)
+    axes = _common_axes(slices, lowest, path)
     try:
-        frame, order = make_frame(axes, [s.position for s in slices], slices[0].spacing, slices[0].shape)
+        frame, order = make_frame(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
     except InputError as error:
         raise error.at(where=path) from None
     ordered = tuple(slices[i] for i in order)
@@ -225,10 +148,16 @@ def _check_rescale(headers: Sequence[Header], path: Path) -> None:
         raise InputError(f"{found} ({lacking[0].path.name}), so they are not HU", "export the series again", path)
 
 
-def _check_alike(slices: Sequence[Slice], path: Path) -> None:
+def _lowest(slices: Sequence[Slice]) -> Slice:
+    """The first slice along the normal, whatever the files' order."""
+    normal = orthonormal_axes(slices[0].orientation)[2]
+    return slices[int(np.argmin(np.array([piece.position for piece in slices]) @ normal))]
+
+
+def _check_alike(slices: Sequence[Slice], lowest: Slice, path: Path) -> None:
     for what, of in (
         ("size (rows, columns)", lambda s: s.shape),
-        ("PixelSpacing", lambda s: tuple(round(v, 5) for v in s.spacing)),
+        ("PixelSpacing", lambda s: lowest.spacing if _near(s.spacing, lowest.spacing) else s.spacing),
         ("FrameOfReferenceUID", lambda s: s.header.text("FrameOfReferenceUID")),
     ):
         counts = Counter(of(piece) for piece in slices)
@@ -239,29 +168,32 @@ def _check_alike(slices: Sequence[Slice], path: Path) -> None:
             raise InputError(found, "take out the images that do not belong to the stack", path)
 
 
-def _common_axes(slices: Sequence[Slice], path: Path) -> Floats:
-    """The first slice's axes, once every slice's orientation is shown to be the same but for rounding."""
-    normal = orthonormal_axes(slices[0].orientation)[2]
-    first = slices[int(np.argmin(np.array([piece.position for piece in slices]) @ normal))]
-    axes = orthonormal_axes(first.orientation)
-    (row_spacing, column_spacing), (rows, columns) = first.spacing, first.shape
+def _near(spacing: Sequence[float], other: Sequence[float]) -> bool:
+    return bool(np.allclose(spacing, other, rtol=SPACING_TOLERANCE, atol=0.0))
+
+
+def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
+    """The lowest slice's axes, once every slice's orientation is shown to be the same but for rounding."""
+    axes = orthonormal_axes(lowest.orientation)
+    (row_spacing, column_spacing), (rows, columns) = lowest.spacing, lowest.shape
     reach = np.array([columns * column_spacing, rows * row_spacing])
     for piece in slices:
-        if piece.orientation == first.orientation:
+        if piece.orientation == lowest.orientation:
             continue
         corner = np.abs(reach @ (orthonormal_axes(piece.orientation)[:2] - axes[:2]))
-        moved = float(np.linalg.norm(corner)) / min(first.spacing)
+        moved = float(np.linalg.norm(corner)) / min(lowest.spacing)
         if moved >= ORIENTATION_TOLERANCE_PX:
-            found = f"ImageOrientationPatient of {piece.path.name} moves its far corner by {moved:.3g} px"
+            found = f"ImageOrientationPatient of {piece.path.name!r} moves its far corner by {moved:.3g} px"
             raise InputError(found, "take out the images that do not belong to the stack", path)
     return axes
 
 
 def _check_positions(frame: Frame, slices: Sequence[Slice], path: Path) -> None:
     steps = np.diff(frame.positions)
-    tolerance = max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * float(np.median(steps)))
+    tolerance = position_tolerance(float(np.median(steps)))
     twins = np.flatnonzero(steps <= tolerance)
     if not len(twins):
+        _check_interleaved(slices, path)
         return
     groups = np.split(np.arange(len(slices)), np.flatnonzero(steps > tolerance) + 1)
     sizes = {len(group) for group in groups}
@@ -272,10 +204,21 @@ def _check_positions(frame: Frame, slices: Sequence[Slice], path: Path) -> None:
     differing = [k for k in _SPLITTERS if a.header.text(k) != b.header.text(k)]
     what = ", ".join(f"{k} {a.header.text(k) or 'none'} / {b.header.text(k) or 'none'}" for k in differing)
     found = (
-        f"two images at one position, {a.path.name} (SOPInstanceUID …{a.header.text('SOPInstanceUID')[-12:]}) and "
-        f"{b.path.name} (…{b.header.text('SOPInstanceUID')[-12:]}): {what or 'only the pixels differ'}"
+        f"two images at one position, {a.path.name!r} (SOPInstanceUID …{a.header.text('SOPInstanceUID')[-12:]}) and "
+        f"{b.path.name!r} (…{b.header.text('SOPInstanceUID')[-12:]}): {what or 'only the pixels differ'}"
     )
     raise InputError(found, "keep the right one of the two", path)
+
+
+def _check_interleaved(slices: Sequence[Slice], path: Path) -> None:
+    """Refuse time points or reconstructions whose slices alternate: they are several stacks, not a finer one."""
+    for keyword in ("TemporalPositionIdentifier", "ConvolutionKernel"):
+        values = [piece.header.text(keyword) for piece in slices]
+        changes = sum(a != b for a, b in pairwise(values))
+        if changes >= len(set(values)) > 1:
+            shown = ", ".join(f"{value or 'none'!r} ({n})" for value, n in Counter(values).most_common(6))
+            found = f"stacks of different {keyword} lie within each other: {shown}"
+            raise InputError(found, "give a folder with one of them", path)
 
 
 def _splitting_tag(groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> str:
@@ -291,7 +234,7 @@ def _geometry_notes(frame: Frame, slices: Sequence[Slice]) -> Iterable[str]:
     steps = np.diff(frame.positions)
     typical = float(np.median(steps))
     off = float(np.ptp(steps))
-    if off > max(POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING * typical):
+    if off > position_tolerance(typical):
         yield f"slice spacing from {steps.min():.4g} to {steps.max():.4g} mm; each slice is used where it lies"
     elif off > 1e-4:
         yield f"slice positions are rounded: spacings differ by up to {off:.2g} mm"
@@ -301,9 +244,10 @@ def _geometry_notes(frame: Frame, slices: Sequence[Slice]) -> Iterable[str]:
     if drift > POSITION_TOLERANCE_MM:
         yield f"tilted or shifted stack: slices lie up to {drift:.4g} mm aside; each is used where it lies"
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        told = slices[0].header.numbers(keyword, 1)
-        if told and abs(abs(told[0]) - typical) > 0.01 * typical:
-            yield f"{keyword} says {told[0]:g} mm, the positions {typical:.4g} mm; the positions are used"
+        told = slices[0].header.text(keyword)
+        with contextlib.suppress(ValueError):  # never used, so it may say anything
+            if told and abs(abs(float(told)) - typical) > 0.01 * typical:
+                yield f"{keyword} says {float(told):g} mm, the positions {typical:.4g} mm; the positions are used"
 
 
 def _pixel_notes(slices: Sequence[Slice]) -> Iterable[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -101,22 +102,45 @@ class Slice:
         return np.frombuffer(raw, f"<u{size}").reshape(-1, self.shape[1])
 
     def _decoded(self) -> NDArray[Any]:
+        from pydicom.encaps import get_frame
         from pydicom.pixels.utils import pixel_array
+        from pydicom.uid import UID
 
         dataset = read_dataset(self.path, force=True)
+        dataset.file_meta.TransferSyntaxUID = UID(self.header.transfer_syntax)
         plugin = _DECODERS.get(self.header.transfer_syntax, "")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 decoded = pixel_array(dataset, index=self.frame, raw=True, decoding_plugin=plugin)
+                frames = self.header.number("NumberOfFrames") or 1
+                coded = plugin and _coded_size(get_frame(dataset.PixelData, self.frame, number_of_frames=frames))
         except Exception as error:  # decoders raise what they like
             found = f"pixel data cannot be decoded ({type(error).__name__}: {error})"
             raise InputError(found, "copy or re-export the file", self.path) from error
-        if decoded.shape != self.shape:
-            raise InputError(
-                f"pixel data is {decoded.shape}, the header says {self.shape}", "re-export the file", self.path
-            )
+        for size in (decoded.shape, coded or self.shape):
+            if size != self.shape:
+                found = f"pixel data is {size}, the header says {self.shape}"
+                raise InputError(found, "re-export the file", self.path)
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
+
+
+def _coded_size(stream: bytes) -> tuple[int, int] | None:
+    """Rows, columns that a JPEG 2000, JPEG or JPEG-LS stream itself says; None where it has no such word (RLE).
+
+    Decoders hand out a run of pixels, which would be cut into rows of whatever length the DICOM header says.
+    """
+    if stream[:2] == b"\xff\x4f" or stream[4:8] == b"jP  ":  # ISO 15444-1, A.5.1 and I.5.1
+        siz = stream.index(b"\xff\x4f\xff\x51") + 8
+        right, bottom, left, top = struct.unpack(">4I", stream[siz : siz + 16])
+        return bottom - top, right - left
+    at = 2 if stream[:2] == b"\xff\xd8" else len(stream)
+    while at + 9 <= len(stream):
+        marker, length, _, rows, columns = struct.unpack(">HHBHH", stream[at : at + 9])
+        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            return rows, columns
+        at += 2 + length
+    return None
 
 
 def read_slice(header: Header) -> Slice:
@@ -127,6 +151,9 @@ def read_slice(header: Header) -> Slice:
     InputError
         When an element is missing or wrong; never a default for something that moves a voxel or changes a HU.
     """
+    if (frames := header.number("NumberOfFrames") or 1) != 1:
+        found = f"{frames} frames in one CT image, which do not say where each lies"
+        raise InputError(found, "export the series as single-frame or Enhanced CT images", header.path)
     need = _needs(header)
     return Slice(
         header,
@@ -162,7 +189,7 @@ def rescale_slope(header: Header, slope: float, kind: str) -> float:
     """RescaleSlope, refused when it or the RescaleType cannot give HU."""
     if slope == 0:
         raise InputError("RescaleSlope is 0", "export the series again from its source", header.path)
-    if kind.upper() not in ("", "HU", "HU_MOD", "US"):
+    if kind.upper() not in ("", "HU", "HU_MOD", "US") and not kind.upper().startswith("HOUNSFIELD"):
         raise InputError(f"RescaleType is {kind!r}, not HU", "give the series in HU", header.path)
     return slope
 
@@ -217,17 +244,18 @@ def _check_length(header: Header, allocated: int) -> None:
 
 
 def _check_decoder(header: Header) -> None:
+    from pydicom.config import IGNORE
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
     syntax = header.transfer_syntax
     if syntax in _BY_PYDICOM:
         return
-    plugin = _DECODERS.get(syntax)
-    if plugin is None or plugin not in get_decoder(UID(syntax)).available_plugins:
+    plugin, uid = _DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
+    if plugin is None or plugin not in get_decoder(uid).available_plugins:
         extra = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}.get(plugin or "", plugin)
         do = f"pip install {extra}" if extra else "convert it to an uncompressed transfer syntax"
-        raise InputError(f"no decoder for transfer syntax {UID(syntax).name} ({syntax})", do, header.path)
+        raise InputError(f"no decoder for transfer syntax {uid.name} ({syntax})", do, header.path)
 
 
 def padding_range(header: Header) -> tuple[int, int] | None:

@@ -53,6 +53,7 @@ class CTVolume:
     frame_of_reference: str = ""
     sop_uids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    lossy: bool = False
 
     @property
     def uid(self) -> str:

@@ -13,8 +13,8 @@ from ..contours.lidc_xml import is_lidc
 from ..contours.rtstruct import RT_STRUCTURE_SET
 from ..contours.seg_file import SEGMENTATION
 from ..errors import InputError, one_line, relative
+from ..images.folder import CT_IMAGE, ENHANCED_CT
 from ..images.header import Header, read_header
-from ..images.series import CT_IMAGE, ENHANCED_CT
 from ..manifest import MISSING
 
 

@@ -1,0 +1,129 @@
+"""A folder of DICOM files: which CT series are in it, and which one is meant."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from .header import Header, read_header
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_PREAMBLE = 132
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The CT headers below a folder by SeriesInstanceUID, and how many other files lie there."""
+
+    path: Path
+    series: dict[str, tuple[Header, ...]]
+    others: int
+
+
+def read_folder(path: Path) -> Folder:
+    """Read the headers of all files below `path`; what is not a CT image is counted, never read as one.
+
+    Raises
+    ------
+    InputError
+        When a file or folder is unreadable or cut off, or there is no CT image.
+    """
+    series: dict[str, list[Header]] = {}
+    others = []
+    for file in _files(path):
+        header = read_header(file)
+        if header is None or header.text("SOPClassUID") not in (CT_IMAGE, *ENHANCED_CT):
+            others.append(file)
+            continue
+        uid = header.text("SeriesInstanceUID")
+        if not uid:
+            raise InputError("SeriesInstanceUID is missing", "export the series again from its source", file)
+        series.setdefault(uid, []).append(header)
+    if not series:
+        raise InputError(f"no CT image among {len(others)} files", "give the folder of a DICOM CT series", path)
+    _refuse_stumps(others, {_suffix(header.path) for headers in series.values() for header in headers})
+    return Folder(path, {uid: tuple(series[uid]) for uid in sorted(series)}, len(others))
+
+
+def choose_series(
+    folder: Folder, series_uid: str, referenced: frozenset[str], referenced_sops: frozenset[str]
+) -> tuple[tuple[Header, ...], tuple[str, ...]]:
+    """The headers of the one series meant, and a note where the contours chose it."""
+    series = {uid: headers for uid, headers in folder.series.items() if not all(map(is_localizer, headers))}
+    series = series or folder.series
+    if series_uid and series_uid not in series:
+        found = f"no CT series {series_uid} among {_listing(series)}"
+        raise InputError(found, "mend series_uid", folder.path)
+    if series_uid or len(series) == 1:
+        return series[series_uid or next(iter(series))], ()
+    by_image = [uid for uid in series if any(h.text("SOPInstanceUID") in referenced_sops for h in series[uid])]
+    chosen = [uid for uid in series if uid in referenced] or by_image
+    if len(chosen) == 1:
+        return series[chosen[0]], (
+            f"{len(series)} CT series in the folder; the one that the contours refer to is used",
+        )
+    raise InputError(f"{len(series)} CT series: {_listing(series)}", "name one in series_uid", folder.path)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():  # an Enhanced CT image may be named itself
+        return [path]
+    files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse_folder) for name in names)
+    # a pipe would hang; a broken link may have been a slice, and is refused when it is opened
+    return sorted(file for file in files if file.is_file() or not file.exists())
+
+
+def _refuse_folder(error: OSError) -> None:
+    found = f"the folder cannot be read ({error.strerror})"
+    raise InputError(found, "mend its permissions or disk", Path(error.filename)) from error
+
+
+def _refuse_stumps(files: Iterable[Path], suffixes: set[str]) -> None:
+    """Refuse a file too short for a DICOM header that is named like the series' images: it may have been a slice."""
+    for file in files:
+        size = file.stat().st_size
+        if size < _PREAMBLE and _suffix(file) in suffixes and not file.name.startswith("."):
+            raise InputError(f"{size} bytes, cut off before any DICOM header", "copy the series again", file)
+
+
+def _suffix(path: Path) -> str:
+    """A file's suffix; none for names that end in a number, as UIDs do."""
+    suffix = path.suffix.lower()
+    return "" if suffix[1:].isdecimal() else suffix
+
+
+def _listing(series: dict[str, tuple[Header, ...]]) -> str:
+    def line(uid: str) -> str:
+        first = series[uid][0]
+        return f"…{uid[-12:]} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"
+
+    return "; ".join(line(uid) for uid in series)
+
+
+def drop_copies(headers: Sequence[Header]) -> tuple[tuple[Header, ...], int]:
+    """Files equal to the last byte count once; one SOPInstanceUID with different bytes is an error."""
+    kept: dict[str, Header] = {}
+    for header in headers:
+        uid = header.text("SOPInstanceUID")
+        if not uid:
+            raise InputError("SOPInstanceUID is missing", "export the series again from its source", header.path)
+        if uid in kept and kept[uid].path.read_bytes() != header.path.read_bytes():
+            found = f"SOPInstanceUID …{uid[-12:]} is also in {kept[uid].path.name!r}, with other content"
+            raise InputError(found, "keep the right one of the two files", header.path)
+        kept.setdefault(uid, header)
+    return tuple(kept.values()), len(headers) - len(kept)
+
+
+def is_localizer(header: Header) -> bool:
+    """Whether ImageType says that it is a localizer."""
+    return "LOCALIZER" in header.text("ImageType").upper().split("\\")
+
+
+def drop_localizers(headers: tuple[Header, ...]) -> tuple[tuple[Header, ...], int]:
+    """The images that are no localizers, if any, and how many were left aside."""
+    images = tuple(header for header in headers if not is_localizer(header))
+    return (images, len(headers) - len(images)) if images else (headers, 0)
