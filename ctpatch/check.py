@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .build import CopyGuard, place_problem, split_rows
+from .assembly import CopyGuard, place_problem
+from .build import split_rows
 from .contours.roi import VoxelROI
 from .errors import CtpatchError
 from .lesion import LesionPlan, plan_lesion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ _EPILOG = "Exit status: 0 done; 1 something failed while running (what was finis
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its escape, not a traceback
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments)
@@ -140,7 +144,8 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from .build import BuildOptions, build
+    from .build import build
+    from .recipe import BuildOptions
 
     if arguments.jobs == 0 or arguments.jobs < -1:
         raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from .errors import one_line
 from .store import PatchStore, open_store
 from .store.schema import SPLITS
 
@@ -14,13 +16,14 @@ from .store.schema import SPLITS
 def describe_store(path: Path) -> list[str]:
     """Lines that say what a store holds."""
     with open_store(path) as store:
-        return [
+        lines = [
             f"{path}: ctpatch store, {path.stat().st_size / 1e6:.1f} MB, sha256 {store.digest[:16]}…",
             *_splits(store),
             *_characteristics(store),
             *(f"skipped: patient {s.patient_id} lesion {s.lesion_id}: {s.reason}" for s in store.skipped.itertuples()),
             *_recipe(store),
         ]
+    return [one_line(line) for line in lines]  # a stranger's store may hold terminal codes
 
 
 def _splits(store: PatchStore) -> Iterator[str]:
@@ -50,8 +53,13 @@ def _recipe(store: PatchStore) -> Iterator[str]:
     shown = ("seed", "patches", "augment", "rotate_deg", "shift_mm", "spacing_mm")
     if chosen := [f"{name} {recipe[name]}" for name in shown if name in recipe]:
         yield "recipe: " + ", ".join(chosen)
-    versions = provenance.get("versions", {})
-    if versions:
+    if versions := _object(provenance, "versions"):
         yield "made with " + ", ".join(f"{name} {version}" for name, version in versions.items())
-    if notes := provenance.get("notes"):
-        yield from (f"note: {who}: {note}" for who, lines in notes.items() for note in lines)
+    for who, lines in _object(provenance, "notes").items():
+        yield from (f"note: {who}: {note}" for note in (lines if isinstance(lines, list) else [lines]))
+
+
+def _object(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A JSON object in a document; empty when there is none, or what another program put there is none."""
+    value = document.get(name)
+    return value if isinstance(value, dict) else {}

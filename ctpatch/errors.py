@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -101,3 +102,13 @@ def relative(path: str | os.PathLike[str], root: Path) -> str:
 def one_line(text: str) -> str:
     """`text` with control characters escaped: input never adds lines or terminal codes to a message."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def public(text: str) -> str:
+    """`text` as it may stand in a store: what input put into it — quoted or in brackets — and UIDs left out.
+
+    Messages quote names, labels and header text, so that what remains is ctpatch's own words and numbers.
+    """
+    for pattern in (r"'[^']*'", r'"[^"]*"', r"\([^()]*\)", r"…?[0-9]+(\.[0-9]+){3,}", r"…[0-9.]+"):
+        text = re.sub(pattern, "…", text)
+    return text

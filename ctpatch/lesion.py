@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .contours.reference import check_reference
 from .contours.roi import DrawnROI, VoxelROI
-from .contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct
-from .contours.seg_file import SEGMENTATION
+from .contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
+from .contours.seg_file import SEGMENTATION, seg_info
 from .errors import InputError
 from .geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
 from .images.header import read_header
@@ -108,10 +108,12 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
 
     A series is chosen by the row's `series_uid`, else by what the contours refer to.
     """
-    mask = row.mask if row.center is None else None
+    mask = row.mask
     if mask is None:
         return read_image(row), None
     kind = mask_kind(mask)
+    if row.center is not None:
+        return read_image(row, *mask_references(mask, kind)), None
     if kind == "rtstruct":
         drawn = read_rtstruct(mask, row.roi, point=row.split in ("val", "test"))
         image = read_image(row, (drawn.series_uid,), drawn.sop_uids)
@@ -119,7 +121,7 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
             notes = check_reference(drawn, image, accept_frame="frame" in row.accept)
         except InputError as error:
             raise error.at(where=mask) from None
-        return image, DrawnROI(**{**vars(drawn), "notes": drawn.notes + notes})
+        return image, replace(drawn, notes=drawn.notes + notes)
     if kind == "lidc":
         from .contours.lidc import find_lesion, place_lesion, read_lidc
 
@@ -127,7 +129,7 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
         image = read_image(row, (read.series_uid,), read.sop_uids)
         return image, place_lesion(read, find_lesion(read, row.roi), image, consensus=recipe.lidc_consensus)
     if kind == "seg":
-        from .contours.seg import read_seg, seg_info
+        from .contours.seg import read_seg
 
         image = read_image(row, seg_info(mask).series_uids)
         accept = {"frame_ok": "frame" in row.accept, "resample": "resample" in row.accept}
@@ -145,6 +147,20 @@ def read_image(row: Row, referenced: Iterable[str] = (), referenced_sops: Iterab
     if is_volume_file(row.image):
         return read_volume(row.image)
     return read_series(row.image, row.series_uid, referenced, referenced_sops)
+
+
+def mask_references(path: Path, kind: str) -> tuple[Iterable[str], Iterable[str]]:
+    """SeriesInstanceUIDs and SOPInstanceUIDs that a mask file refers to, its ROIs unread."""
+    if kind == "rtstruct":
+        return (referenced_series(read_structure_set(path)),), ()
+    if kind == "seg":
+        return seg_info(path).series_uids, ()
+    if kind == "lidc":
+        from .contours.lidc import read_lidc
+
+        read = read_lidc(path)
+        return (read.series_uid,), read.sop_uids
+    return (), ()
 
 
 def mask_kind(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .errors import InputError
@@ -75,3 +75,28 @@ class Recipe:
                 "rounding": "half up",
             },
         }
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How a store is built.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        What shapes the pixels.
+    jobs : int
+        Worker processes.
+    fold : (int, int) or None
+        (i, k): the i-th of k cross-validation splits.
+    on_error : {"stop", "skip"}
+        What a refused lesion does to the others.
+    keep_uids : bool
+        Whether series are kept by UID instead of by digest.
+    """
+
+    recipe: Recipe = field(default_factory=Recipe)
+    jobs: int = 1
+    fold: tuple[int, int] | None = None
+    on_error: str = "stop"
+    keep_uids: bool = False

@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -54,8 +53,14 @@ class PartsFolder:
     def _check_plan(self, plan: dict[str, Any]) -> None:
         file = self.path / "plan.json"
         try:
-            before = json.loads(file.read_bytes())
-        except (FileNotFoundError, ValueError):
+            before = dict(json.loads(file.read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            before = {}
+        lesions = list(self.path.glob("*.npz"))
+        if not before or not lesions:
+            # Lesions without a readable plan may be anything's: left by a removal that was interrupted, say.
+            for leftover in lesions:
+                leftover.unlink()
             write_atomically(file, json_bytes(plan).tobytes())
             return
         for key in sorted({*before, *plan}):
@@ -67,6 +72,13 @@ class PartsFolder:
     def release(self) -> None:
         """Let another build have the folder."""
         self._lock.close()
+
+    def abandon(self) -> None:
+        """Let go of the folder after a failure; with no lesion finished, nothing of it stays."""
+        if any(self.path.glob("*.npz")):
+            self.release()
+        else:
+            self.remove()
 
     def remove(self) -> None:
         """Remove the folder: its lesions are in the store."""
@@ -98,7 +110,7 @@ def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] |
     Label, split and characteristics are the row's: they shape no pixel.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}  # zip checks a CRC of each
         document = json.loads(arrays.pop("lesion").tobytes())
         images = {}
@@ -108,7 +120,7 @@ def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] |
         about = document.pop("about")
         document["diameter_mm"] = float.fromhex(document["diameter_mm"])
         lesion = Lesion(**{**document, "split": row.split, "label": row.label, "aux": dict(row.aux)})
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+    except Exception:  # in a damaged file, zipfile and numpy raise whatever their parsers meet
         return None
     return lesion, Patches(images, arrays), about
 
@@ -119,7 +131,7 @@ def inputs_digest(row: Row) -> str:
     files = [place for place in places if not place.is_dir()]
     for place in places:
         files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
-    lines = sorted(f"{file.name}\0{file.stat().st_size}\0{file.stat().st_mtime_ns}" for file in files)
+    lines = sorted(f"{f.name}\0{f.stat().st_size}\0{f.stat().st_mtime_ns}" for f in files if f.is_file())
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
@@ -154,8 +166,11 @@ def _lock(path: Path) -> IO[bytes]:
     file = open(path, "wb")  # noqa: SIM115 - held open as long as the build lives
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except OSError:
+        held = False
+    if not held:  # or the other build has just ended and removed the folder
         file.close()
         found = "another build is writing this store"
-        raise InputError(found, "wait for it, or give another --out", path.parent.name) from None
+        raise InputError(found, "wait for it, or give another --out", path.parent.name)
     return file

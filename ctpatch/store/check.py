@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,17 @@ from . import schema
 
 DEFLATE_RATIO = 1100
 """DEFLATE cannot shrink by more than about 1032 to 1."""
+_PIECE = 2**24
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE}
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file says of itself that it is a store; it may be damaged or of another version."""
+    try:
+        with h5py.File(path, "r") as root:
+            return bool(np.array_equal(root.attrs.get("format"), schema.FORMAT))
+    except Exception:  # on damaged structures, h5py raises whatever its reading meets
+        return False
 
 
 def check_layout(root: h5py.File, path: Path) -> None:
@@ -31,15 +42,15 @@ def check_layout(root: h5py.File, path: Path) -> None:
     InputError
         Naming what was found.
     """
-    if root.attrs.get("format") != schema.FORMAT:
-        raise InputError("an HDF5 file, but not a ctpatch store", "give a store made by ctpatch build", path)
-    version = root.attrs.get("version")
-    if version != schema.VERSION:
-        found = f"store version {version}, this ctpatch reads version {schema.VERSION}"
-        raise InputError(found, "build it again, or install the ctpatch that wrote it", path)
-    if not root.attrs.get("complete", False):
-        raise InputError("the store is incomplete", "rerun ctpatch build", path)
-    problem = next(_layout_problems(root, path.stat().st_size), None)
+    try:
+        _check_identity(root, path)
+        problem = next(_layout_problems(root, path.stat().st_size), None)
+    except InputError:
+        raise
+    except Exception as error:  # on damaged structures, h5py raises whatever its reading meets
+        raise InputError(
+            "its HDF5 structure is damaged", "copy the store again, or rerun ctpatch build", path
+        ) from error
     if problem:
         raise InputError(problem, "use a store from ctpatch build or StoreWriter", path)
 
@@ -59,26 +70,51 @@ def verify_store(root: h5py.File, progress: Callable[[int], None] = lambda size:
     list of str
         What is wrong; empty when the store is whole and unaltered.
     """
-    problems = []
+    problems = _seal_problems(Path(root.filename), progress)
     for name, dataset in schema.datasets(root):
         try:
-            digest = _digest(dataset, progress)
-        except (OSError, RuntimeError):
+            digest, recorded = _digest(dataset, progress), str(dataset.attrs.get("sha256"))
+        except Exception:  # damage makes h5py raise all kinds
             problems.append(f"{name} cannot be read: its checksum or compression is damaged")
             continue
-        if digest != dataset.attrs.get("sha256"):
-            problems.append(
-                f"{name} was altered: sha256 {digest[:12]}…, recorded {str(dataset.attrs.get('sha256'))[:12]}…"
-            )
-    if schema.store_digest(root) != root.attrs.get("sha256"):
+        if digest != recorded:
+            problems.append(f"{name} was altered: sha256 {digest[:12]}…, recorded {one_line(recorded)[:12]}…")
+    try:
+        altered = schema.store_digest(root) != str(root.attrs.get("sha256"))
+    except Exception:
+        altered = True
+    if altered:
         problems.append("an attribute, type or shape was altered: the root's sha256 differs")
     return problems
+
+
+def _check_identity(root: h5py.File, path: Path) -> None:
+    name, version, complete = (root.attrs.get(key) for key in ("format", "version", "complete"))
+    if not isinstance(name, str) or name != schema.FORMAT:
+        raise InputError("an HDF5 file, but not a ctpatch store", "give a store made by ctpatch build", path)
+    if not np.array_equal(version, schema.VERSION):
+        found = f"store version {version}, this ctpatch reads version {schema.VERSION}"
+        raise InputError(found, "build it again, or install the ctpatch that wrote it", path)
+    if not np.array_equal(complete, True):
+        raise InputError("the store is incomplete", "rerun ctpatch build", path)
+
+
+def _seal_problems(path: Path, progress: Callable[[int], None]) -> list[str]:
+    """Whether the file's bytes are those that were written, also where HDF5 does not look."""
+    digest, left = hashlib.sha256(), path.stat().st_size - schema.SEAL_BYTES
+    with open(path, "rb") as file:
+        while left > 0 and (piece := file.read(min(left, _PIECE))):
+            digest.update(piece)
+            left -= len(piece)
+            progress(len(piece))
+        whole = file.read() == schema.seal(digest.hexdigest())
+    return [] if whole else ["the file's bytes are not those that were written"]
 
 
 def _digest(dataset: h5py.Dataset, progress: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
     row = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
-    step = max(1, 2**24 // row)
+    step = max(1, _PIECE // row)
     for start in range(0, dataset.shape[0], step):
         piece = dataset[start : start + step].tobytes()
         digest.update(piece)
@@ -87,28 +123,28 @@ def _digest(dataset: h5py.Dataset, progress: Callable[[int], None]) -> str:
 
 
 def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
-    try:
-        aux = json.loads(root["lesions"].attrs["aux_classes"])
-    except (KeyError, ValueError, TypeError):
-        yield "/lesions lacks a readable aux_classes attribute"
-        return
     tables = {
         "lesions": schema.LESIONS,
         "skipped": schema.SKIPPED,
         **dict.fromkeys(schema.SPLITS, schema.PATCHES),
     }
     yield from _children(root, {*tables, *schema.DOCUMENTS}, set())
+    aux = _aux_names(root["lesions"])
+    if aux is None:
+        yield "/lesions lacks a readable aux_classes attribute"
+        return
     for group, columns in tables.items():
-        extra = {"aux"} if group == "lesions" else set()
-        yield from _children(root[group], {*columns, *extra}, {*schema.OPTIONAL, *extra})
+        extra = {"aux"} if group == "lesions" and (aux or "aux" in root["lesions"]) else set()
+        yield from _children(root[group], {*columns, *extra}, set(schema.OPTIONAL))
         lengths = set()
         for name in set(columns) & set(root[group]):
-            lengths.add(root[group][name].shape[:1])
-            yield from _dataset_problems(root[group][name], columns[name], size)
+            dataset = root[group][name]
+            yield from _dataset_problems(dataset, columns[name], size)
+            lengths.add(dataset.shape[:1])
         if len(lengths) > 1:
             yield f"/{group}'s datasets differ in length"
-    if "aux" in root["lesions"] or aux:
-        yield from _children(root["lesions"]["aux"], set(aux), set())
+    if "aux" in root["lesions"]:
+        yield from _children(root["lesions"]["aux"], aux, set())
         for dataset in root["lesions"]["aux"].values():
             yield from _dataset_problems(dataset, schema.AUX, size)
             if dataset.shape != root["lesions/label"].shape:
@@ -117,6 +153,15 @@ def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
         yield from _dataset_problems(root[name], schema.Column("|u1"), size)
         if root[name].shape[0] > schema.JSON_LIMIT:
             yield f"/{name} holds {root[name].shape[0]} bytes"
+
+
+def _aux_names(lesions: h5py.Group) -> set[str] | None:
+    """The characteristics that /lesions declares, each with its levels; None when it does not say."""
+    try:
+        levels = json.loads(lesions.attrs["aux_classes"])
+        return set({name: {float(value): level for value, level in by.items()} for name, by in levels.items()})
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def _children(group: Any, declared: set[str], optional: set[str]) -> Iterator[str]:
@@ -149,5 +194,7 @@ def _dataset_problems(dataset: Any, column: schema.Column, size: int) -> Iterato
     if not fits or dataset.ndim != 1 + len(column.tail) or dataset.shape[1:] != column.tail:
         shape = ", ".join(map(str, ("N", *column.tail)))
         yield f"{dataset.name} is {dataset.dtype} {dataset.shape}, not {column.dtype} ({shape})"
-    elif dataset.size * dataset.dtype.itemsize > DEFLATE_RATIO * size:
-        yield f"{dataset.name} claims {dataset.size * dataset.dtype.itemsize} bytes in a file of {size}"
+        return
+    claimed = dataset.dtype.itemsize * max(dataset.size, math.prod(dataset.chunks or ()))
+    if claimed > DEFLATE_RATIO * size:
+        yield f"{dataset.name} claims {claimed} bytes in a file of {size}"

@@ -40,7 +40,11 @@ def open_store(path: str | os.PathLike[str]) -> PatchStore:
         content's digests are checked by `ctpatch verify`, not here.
     """
     store = PatchStore(Path(path))
-    check_layout(store.file, store.path)
+    try:
+        check_layout(store.file, store.path)
+    except BaseException:
+        store.close()
+        raise
     return store
 
 
@@ -108,7 +112,8 @@ class PatchStore:
     def aux_levels(self) -> dict[str, dict[float, str]]:
         """For each auxiliary characteristic the name of each numeric level."""
         document = json.loads(self.file["lesions"].attrs["aux_classes"])
-        return {name: {float(v): level for v, level in by.items()} for name, by in document.items()}
+        levels = {name: [(float(value), str(level)) for value, level in by.items()] for name, by in document.items()}
+        return {name: dict(sorted(pairs)) for name, pairs in levels.items()}
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -132,9 +137,10 @@ class PatchStore:
         return SplitView(self, name)
 
     def _document(self, name: str) -> dict[str, Any]:
-        document = json.loads(self.file[name][()].tobytes())
-        assert isinstance(document, dict)
-        return document
+        try:
+            return dict(json.loads(self.file[name][()].tobytes()))
+        except (ValueError, TypeError) as error:
+            raise InputError(f"/{name} is not a JSON object", "use a store from ctpatch build", self.path) from error
 
 
 class SplitView:
@@ -187,13 +193,21 @@ class ColumnView:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         if isinstance(key, (tuple, slice, int, np.integer)) or key is Ellipsis:
             return self._plain(key)
-        wanted = np.asarray(key)
-        wanted = np.flatnonzero(wanted) if wanted.dtype == bool else wanted.astype(np.intp)
-        wanted = np.where(wanted < 0, wanted + len(self), wanted)
+        wanted = self._indices(np.asarray(key))
+        unique, inverse = np.unique(wanted, return_inverse=True)  # h5py wants increasing indices
+        found = np.asarray(self.dataset[unique.tolist()] if unique.size else self.dataset[:0])
+        return found[inverse.reshape(wanted.shape)]
+
+    def _indices(self, key: NDArray[Any]) -> NDArray[np.intp]:
+        """Indices from 0 of a list of integers or a mask, by numpy's rules."""
+        if key.dtype == bool and key.shape == (len(self),):
+            return np.flatnonzero(key)
+        if key.dtype.kind not in "iu" and key.size:
+            raise IndexError(f"an index is an integer, a slice, a list of integers or {len(self)} booleans")
+        wanted = np.where(key < 0, key + len(self), key).astype(np.intp)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"index outside 0…{len(self) - 1}")
-        unique, inverse = np.unique(wanted, return_inverse=True)  # h5py wants increasing indices
-        return np.asarray(self.dataset[unique.tolist()] if unique.size else self.dataset[:0])[inverse]
+        return wanted
 
     def _plain(self, key: Any) -> NDArray[Any]:
         if isinstance(key, slice) and key.step is not None and key.step < 0:  # which h5py does not take
@@ -216,5 +230,9 @@ def _open(path: Path) -> h5py.File:
 
 def _read(dataset: h5py.Dataset) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype):
-        return np.array([value.decode() for value in dataset[()]], dtype=object)
+        try:
+            return np.array([value.decode() for value in dataset[()]], dtype=object)
+        except UnicodeDecodeError as error:
+            found = f"{dataset.name} is not UTF-8"
+            raise InputError(found, "use a store from ctpatch build", dataset.file.filename) from error
     return np.asarray(dataset[()])

@@ -5,6 +5,9 @@
 /lesions/         one element per lesion, ordered by (patient_id, lesion_id); attrs label_classes, aux_classes
 /skipped/         what `--on-error skip` left out
 /train/ /val/ /test/     one element per patch, ordered by lesion, patch, copy
+
+The root's `sha256` stands for the content. The bytes of the file, of which HDF5 leaves some unused, have a digest of
+their own in a last line behind HDF5's end (`tail -n 1`), which no reader of HDF5 looks at.
 """
 
 from __future__ import annotations
@@ -61,6 +64,14 @@ LESIONS = {
 AUX = Column("<f8")
 SKIPPED = {"patient_id": Column(TEXT), "lesion_id": Column(TEXT), "reason": Column(TEXT)}
 DOCUMENTS = ("recipe", "provenance")
+
+
+SEAL_BYTES = 81
+
+
+def seal(digest: str) -> bytes:
+    """The file's last line, behind what HDF5 reads: the sha256 of all bytes before it."""
+    return b"\nctpatch sha256 %s\n" % digest.encode()
 
 
 def text_array(values: list[str]) -> NDArray[np.bytes_]:

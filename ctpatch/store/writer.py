@@ -129,6 +129,9 @@ class StoreWriter:
         self._columns: dict[str, dict[str, list[NDArray[Any]]]] = {split: {} for split in SPLITS}
         self._digests = {(split, name): hashlib.sha256() for split in SPLITS for name in self._images}
         self._temporary = Path(temporary or self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
+        self._check_aux_names()
+        self._temporary.unlink(missing_ok=True)
+        os.close(os.open(self._temporary, os.O_CREAT | os.O_WRONLY, 0o600))  # a store is its owner's to share
         self._file = h5py.File(self._temporary, "w", libver=schema.LIBVER)
         for split in SPLITS:
             for name in self._images:
@@ -189,10 +192,7 @@ class StoreWriter:
         """
         hu = _as_hu(hu)
         given = {"plane": plane, "copy": copy, "center": center, "angle": angle, "shift": shift}
-        columns = {
-            name: np.broadcast_to(np.asarray(value, PATCHES[name].dtype), (len(hu), *PATCHES[name].tail))
-            for name, value in given.items()
-        }
+        columns = {name: _as_column(name, value, len(hu)) for name, value in given.items()}
         images = {"hu": deflate(hu)}
         if "rgb" in self._images:
             from ..render import render
@@ -229,11 +229,12 @@ class StoreWriter:
             )
             root.attrs["sha256"] = schema.store_digest(root)
             root.close()
+            _seal(self._temporary)
+            _sync(self._temporary)
+            os.replace(self._temporary, self.path)
         except BaseException:
             self.discard()
             raise
-        _sync(self._temporary)
-        os.replace(self._temporary, self.path)
         _sync(self.path.absolute().parent)
 
     def discard(self) -> None:
@@ -241,10 +242,20 @@ class StoreWriter:
         self._file.close()
         self._temporary.unlink(missing_ok=True)
 
+    def _check_aux_names(self) -> None:
+        for name in self.aux_levels:
+            if not name.strip(".") or "/" in name or "\0" in name:
+                raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
+
     def _check(self, lesion: Lesion) -> None:
         def problem(found: str, do: str) -> InputError:
             return InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
 
+        for text in (lesion.patient_id, lesion.lesion_id, lesion.label, lesion.series):
+            if not _is_text(text):
+                raise problem(f"{text!r} is no text that UTF-8 can hold", "give a str without NUL")
+        if not lesion.patient_id or not lesion.lesion_id:
+            raise problem("a blank patient_id or lesion_id", "give every lesion both")
         if lesion.split not in SPLITS:
             raise problem(f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split")
         if lesion.label not in ("", *self.label_classes):
@@ -287,8 +298,16 @@ class StoreWriter:
             _create(root, name, schema.json_bytes(document))
         lesions = root["lesions"]
         lesions.attrs["label_classes"] = np.array(self.label_classes, dtype=h5py.string_dtype())
-        levels = {n: {f"{v:g}": name for v, name in sorted(by.items())} for n, by in self.aux_levels.items()}
+        levels = {
+            n: {np.format_float_positional(v, trim="-"): name for v, name in by.items()}
+            for n, by in self.aux_levels.items()
+        }
         lesions.attrs["aux_classes"] = schema.json_bytes(levels).tobytes().decode()
+
+
+def _is_text(value: object) -> bool:
+    """Whether a fixed-length UTF-8 string gives the value back; trailing NULs would be lost."""
+    return isinstance(value, str) and "\0" not in value and value == value.encode(errors="replace").decode()
 
 
 def _as_hu(hu: ArrayLike) -> NDArray[np.int16]:
@@ -299,7 +318,25 @@ def _as_hu(hu: ArrayLike) -> NDArray[np.int16]:
     cast = array.astype("<i2")
     if not np.array_equal(cast, array):
         raise InputError(f"HU from {array.min()} to {array.max()} do not fit int16", "clip them first")
+    if not len(cast):
+        raise InputError("hu holds no patch", "leave the lesion out, or list it with skip")
     return cast
+
+
+def _as_column(name: str, value: ArrayLike, count: int) -> NDArray[Any]:
+    """A patch column of `count` elements from an array or a scalar; nothing is rounded, wrapped or cut."""
+    column, given = PATCHES[name], np.asarray(value)
+    try:
+        cast = given.astype(column.dtype)
+        fits = np.array_equal(cast, given, equal_nan=True)
+        values = np.broadcast_to(cast, (count, *column.tail))
+    except (ValueError, TypeError) as error:
+        shape = ", ".join(map(str, (count, *column.tail)))
+        raise InputError(f"{name} is {given.dtype} {given.shape}", f"give numbers of shape ({shape})") from error
+    if not fits or (name == "plane" and values.max(initial=0) > 2):
+        found = f"{name} has values from {given.min()} to {given.max()}"
+        raise InputError(found, "give 0, 1 or 2" if name == "plane" else f"give what fits {column.dtype}")
+    return values
 
 
 def _lesion_columns(
@@ -339,6 +376,14 @@ def _create(root: h5py.File, path: str, values: NDArray[Any]) -> None:
         path, data=values, chunks=chunk, maxshape=(None, *values.shape[1:]), compression="gzip"
     )
     dataset.attrs["sha256"] = schema.array_digest(values)
+
+
+def _seal(path: Path) -> None:
+    """Append the digest of the file's bytes."""
+    with open(path, "r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0, os.SEEK_END)
+        file.write(schema.seal(digest))
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,202 @@
+"""A store in the making: finished lesions in the rows' order, and what there is to say of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import CtpatchError, InputError, Problems, public
+from .manifest import Manifest, Row, class_notes, manifest_digest
+from .recipe import ALGORITHM, BuildOptions
+from .shards import read_shard, shard_path
+from .store.schema import SPLITS
+from .store.writer import StoreWriter
+
+PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")
+"""Whose versions a store records."""
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build made.
+
+    Attributes
+    ----------
+    path : Path
+        The store.
+    patches : dict of str to int
+        Patches per split.
+    lesions : int
+    computed : int
+        Lesions computed in this run; the others were finished before.
+    notes : tuple of str
+        Lines for the summary.
+    skipped : tuple of InputError
+        Refused lesions that were left out.
+    """
+
+    path: Path
+    patches: dict[str, int]
+    lesions: int
+    computed: int
+    notes: tuple[str, ...]
+    skipped: tuple[InputError, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one lesion in a worker."""
+
+    computed: bool = False
+    problem: CtpatchError | None = None
+
+
+class Assembly:
+    """The writer of a store, and the ledger of its lesions.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    rows : tuple of Row
+        With their splits, in the manifest's order.
+    out : Path
+        The store.
+    parts : Path
+        The folder of finished lesions.
+    options : BuildOptions
+    """
+
+    def __init__(self, manifest: Manifest, rows: tuple[Row, ...], out: Path, parts: Path, options: BuildOptions):
+        self.manifest, self.rows, self.parts, self.options = manifest, rows, parts, options
+        self.writer = StoreWriter(
+            out,
+            label_classes=manifest.label_classes,
+            aux_levels={name: {float(v): n for v, n in by.items()} for name, by in manifest.aux_levels.items()},
+            rgb=options.recipe.rgb,
+            temporary=parts / "store.tmp",
+        )
+        self.copies = CopyGuard()
+        self.counts = dict.fromkeys(SPLITS, 0)
+        self.computed = 0
+        self.notes: dict[str, list[str]] = {}
+        self.special: list[dict[str, Any]] = []
+        self.skipped: list[InputError] = []
+
+    def take(self, row: Row, outcome: Outcome) -> None:
+        """Add the next row's lesion, or list it as skipped.
+
+        Raises
+        ------
+        CtpatchError
+            The lesion's problem, unless such lesions are skipped.
+        """
+        self.computed += outcome.computed
+        problem = outcome.problem or self._add(row)
+        if problem is None:
+            return
+        problem = place_problem(problem, row, self.manifest.path)
+        if self.options.on_error == "stop" or not isinstance(problem, InputError):  # a full disk is no refused lesion
+            raise problem
+        self.skipped.append(problem)
+        self.writer.skip(row.patient_id, row.lesion_id, _reason(problem))
+
+    def finish(self) -> BuildResult:
+        """Complete the store.
+
+        Raises
+        ------
+        Problems
+            When not one lesion is left.
+        """
+        if len(self.skipped) == len(self.rows):
+            raise Problems(self.skipped)
+        self.writer.documents["recipe"] = {**self.options.recipe.document(), "rows": self.special}
+        self.writer.documents["provenance"] = _provenance(self.rows, self.options, self.notes)
+        self.writer.finish()
+        return BuildResult(
+            self.writer.path,
+            self.counts,
+            len(self.rows) - len(self.skipped),
+            self.computed,
+            self._told(),
+            tuple(self.skipped),
+        )
+
+    def discard(self) -> None:
+        """Drop what was written; finished lesions stay in their folder."""
+        self.writer.discard()
+
+    def _add(self, row: Row) -> InputError | None:
+        finished = read_shard(shard_path(self.parts, row), row)
+        if finished is None:
+            raise CtpatchError(f"patient={row.patient_id} row={row.line}: its finished part cannot be read; run again")
+        lesion, patches, about = finished
+        if problem := self.copies.problem(row, about["series"], about["content"]):
+            return problem
+        self.writer.add_patches(lesion, patches)
+        self.counts[row.split] += len(patches.images["hu"])
+        if about["notes"]:
+            self.notes[f"{row.patient_id} {row.lesion_id}"] = about["notes"]
+        if row.accept or row.center or about["lossy"]:
+            self.special.append(_special(row, about["lossy"]))
+        return None
+
+    def _told(self) -> tuple[str, ...]:
+        classes = () if self.manifest.has_split else class_notes(self.rows, self.manifest.label_classes)
+        each = (f"{who}: {note}" for who, lines in self.notes.items() for note in lines)
+        return (*self.manifest.notes, *classes, *each)
+
+
+class CopyGuard:
+    """Series and pixels seen so far, by patient: one patient under two ids would leak between splits."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, Row] = {}
+
+    def problem(self, row: Row, series: str, content: str) -> InputError | None:
+        """What is wrong when another patient has the same series, or the same pixels under another name."""
+        for key, what in ((series, "series"), (content, "pixels")):
+            owner = self._owners.setdefault(key, row)
+            if owner.patient_id != row.patient_id:
+                found = f"the same {what} as patient={owner.patient_id} row={owner.line}"
+                return InputError(found, "give one patient one patient_id", row.image)
+        return None
+
+
+def place_problem(problem: CtpatchError, row: Row, manifest_path: Path) -> CtpatchError:
+    """A lesion's problem with patient, line and a path relative to the manifest."""
+    if not isinstance(problem, InputError):
+        return problem
+    root = manifest_path.absolute().parent
+    return problem.at(patient=row.patient_id, row=row.line, where=row.image, root=root)
+
+
+def _reason(problem: InputError) -> str:
+    """Why a lesion was left out, as it may stand in a store: no path, name or UID."""
+    return public(f"{problem.found}. Do: {problem.do}.")
+
+
+def _special(row: Row, lossy: bool) -> dict[str, Any]:
+    """What the recipe says of a row that accepted something, marked its centre, or came lossily compressed."""
+    return {
+        "patient_id": row.patient_id,
+        "lesion_id": row.lesion_id,
+        "accept": sorted(row.accept),
+        "center": list(row.center) if row.center else None,
+        "lossy": lossy,
+    }
+
+
+def _provenance(rows: tuple[Row, ...], options: BuildOptions, notes: dict[str, list[str]]) -> dict[str, Any]:
+    return {
+        "algorithm": ALGORITHM,
+        "manifest_sha256": manifest_digest(rows),
+        "fold": list(options.fold) if options.fold else None,
+        "keep_uids": options.keep_uids,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        "notes": notes,
+    }

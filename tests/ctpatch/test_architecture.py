@@ -1,0 +1,195 @@
+"""One direction, no cycles: what each module may import, read from the source."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+ORDER = [
+    "errors",
+    "geometry",
+    "dataset",
+    "images.image",
+    "contours.roi",
+    "images",
+    "raster",
+    "overlap",
+    "contours",
+    "mask",
+    "lattice",
+    "render",
+    "planes",
+    "sample",
+    "recipe",
+    "manifest",
+    "split",
+    "scan",
+    "store.schema",
+    "store.check",
+    "store.reader",
+    "store.writer",
+    "store",
+    "lesion",
+    "shards",
+    "assembly",
+    "build",
+    "check",
+    "describe",
+    "phantom",
+    "report",
+    "",  # the package itself: `import ctpatch`
+    "cli",
+    "__main__",
+]
+"""ctpatch's modules in the order in which the data flows: each imports only what stands before it.
+
+A folder's name stands for those of its modules that are not named themselves.
+"""
+
+
+def modules(package):
+    """Path of each module by its name within the package."""
+    found = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(path, package, name):
+    """Absolute dotted names imported anywhere in a module, `from x import y` as x.y; not those for type checkers."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    here = ".".join(part for part in (package, name) if part).split(".")
+    if path.name != "__init__.py":
+        here = here[:-1]
+    found = set()
+    for node in runtime_nodes(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            base = [*base, *([node.module] if node.module else [])]
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+def runtime_nodes(tree):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def graph(package):
+    """For each module of a package the modules of the package that it imports."""
+    known = modules(package)
+    edges = {}
+    for name, path in known.items():
+        edges[name] = set()
+        for imported in imports_of(path, package, name):
+            if imported != package and not imported.startswith(f"{package}."):
+                continue
+            inner = imported.removeprefix(package).removeprefix(".")
+            while inner not in known:  # from module import name
+                inner = inner.rpartition(".")[0]
+            edges[name].add(inner)
+        edges[name] -= {name}
+    return edges
+
+
+@pytest.mark.parametrize("package", ["ctpatch", "mtltrain"])
+def test_no_import_cycles(package):
+    if not (ROOT / package).is_dir():
+        pytest.skip(f"{package} is not here")
+    edges = graph(package)
+    # a package's __init__ gathers what its own modules define; they in turn never go back through it
+    try:
+        tuple(TopologicalSorter(edges).static_order())
+    except CycleError as error:
+        pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
+
+
+def rank(name):
+    while name not in ORDER:
+        name = name.rpartition(".")[0]
+    return ORDER.index(name)
+
+
+def test_every_module_has_a_place():
+    known = {name.partition(".")[0] for name in modules("ctpatch")}
+    assert known <= {name.partition(".")[0] for name in ORDER}
+
+
+def test_data_flows_one_way():
+    wrong = [
+        f"{name} imports {imported}"
+        for name, targets in graph("ctpatch").items()
+        for imported in targets
+        if rank(imported) > rank(name)
+        or (rank(imported) == rank(name) and name.partition(".")[0] != imported.partition(".")[0])
+    ]
+    assert wrong == []
+
+
+def test_ctpatch_never_imports_torch_or_mtltrain():
+    for name, path in modules("ctpatch").items():
+        heads = {imported.partition(".")[0] for imported in imports_of(path, "ctpatch", name)}
+        assert not heads & {"torch", "torchvision", "mtltrain"}, name
+
+
+def test_mtltrain_imports_the_store_and_its_errors_only():
+    if not (ROOT / "mtltrain").is_dir():
+        pytest.skip("mtltrain is not here")
+    for name, path in modules("mtltrain").items():
+        for imported in imports_of(path, "mtltrain", name):
+            if imported.partition(".")[0] == "ctpatch":
+                inner = imported.split(".")[1:2]  # the errors come with the reader that raises them
+                assert inner in (["store"], ["errors"]), f"mtltrain.{name} imports {imported}"
+
+
+def calls(tree):
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+
+
+@pytest.mark.parametrize("package", ["ctpatch", "mtltrain"])
+def test_library_code_neither_prints_nor_warns_nor_exits(package):
+    if not (ROOT / package).is_dir():
+        pytest.skip(f"{package} is not here")
+    for name, path in modules(package).items():
+        if name in ("cli", "__main__"):
+            continue
+        for call in calls(ast.parse(path.read_text(encoding="utf-8"))):
+            called = ast.unparse(call.func)
+            forbidden = called in ("print", "sys.exit", "exit", "warnings.warn", "os._exit")
+            forbidden |= called.startswith(("sys.stdout", "sys.stderr.write", "logging."))
+            assert not forbidden, f"{package}.{name} line {call.lineno}: {called}"
+
+
+HEAVY = {"SimpleITK", "pydicom", "highdicom", "numba", "scipy", "joblib", "gdcm", "shapely", "matplotlib", "tqdm"}
+
+
+def test_reader_reaches_nothing_heavy_when_imported():
+    """Follows imports at module level from `ctpatch` on: a training machine needs none of these."""
+    edges, known, todo, seen = graph("ctpatch"), modules("ctpatch"), [""], set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        tree = ast.parse(known[name].read_text(encoding="utf-8"))
+        top = {alias.name.partition(".")[0] for n in tree.body if isinstance(n, ast.Import) for alias in n.names}
+        top |= {n.module.partition(".")[0] for n in tree.body if isinstance(n, ast.ImportFrom) and not n.level}
+        assert not top & HEAVY, f"ctpatch.{name} imports {top & HEAVY}"
+        relative = {n for n in tree.body if isinstance(n, ast.ImportFrom) and n.level}
+        todo += [target for target in edges[name] if any(_names(node, target) for node in relative)]
+    assert "store.reader" in seen
+
+
+def _names(node, target):
+    """Whether a relative import may bring in a module."""
+    words = {*(node.module or "").split("."), *(alias.name for alias in node.names)}
+    return target.rpartition(".")[2] in words

@@ -1,0 +1,242 @@
+"""The command line: exit statuses, one line per error, nothing on stdout but results, never a traceback."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
+
+import cohort
+import pytest
+
+from ctpatch import __version__, open_store
+from ctpatch.cli import main
+
+SMALL = ["--patches", "2", "--augment", "0", "--no-rgb"]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    return cohort.write_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture
+def spoilt(tmp_path):
+    return cohort.write_cohort(tmp_path / "in", columns=lambda i: {"roi": "tumour"} if i == 1 else {})
+
+
+def build(manifest, out, *more):
+    return main(["build", "--manifest", str(manifest), "--out", str(out), *SMALL, *more])
+
+
+def one_error(capfd, pattern):
+    out, err = capfd.readouterr()
+    *_, last = err.splitlines()
+    assert re.fullmatch(rf"ctpatch: {pattern}", last), err
+    assert "Traceback" not in err
+    return out
+
+
+def test_build_info_verify(manifest, tmp_path, capfd):
+    out = tmp_path / "o.h5"
+    assert build(manifest, out) == 0
+    text, err = capfd.readouterr()
+    assert text.splitlines()[-1] == f"{out}: 4 lesions, patches: train 4, val 1, test 1"
+    assert err.splitlines() == [f"build: {n} of 4" for n in (1, 2, 3, 4)]
+    assert main(["info", str(out)]) == 0
+    assert "train  2 patients, 2 lesions (benign 1, malignant 1), 4 patches, HU only" in capfd.readouterr().out
+    assert main(["verify", str(out)]) == 0
+    assert capfd.readouterr() == (f"{out}: whole and unaltered\n", "")
+
+
+def test_options_reach_the_recipe(manifest, tmp_path):
+    numbers = {"--seed": 7, "--rotate": 10, "--shift": 1.5, "--spacing": 0.75, "--lidc-consensus": 0.6, "--jobs": -1}
+    more = ["--keep-uids", *(str(word) for pair in numbers.items() for word in pair)]
+    assert build(manifest, tmp_path / "o.h5", *more) == 0
+    with open_store(tmp_path / "o.h5") as store:
+        recipe = store.recipe
+        chosen = ("seed", "patches", "augment", "rotate_deg", "shift_mm", "spacing_mm", "lidc_consensus", "rgb")
+        assert [recipe[name] for name in chosen] == [7, 2, 0, 10, 1.5, 0.75, 0.6, False]
+        assert store.lesions.series[0].startswith("1.2.826.")
+        assert store.split("train").rgb is None
+
+
+def test_rgb_is_kept_unless_told_otherwise(manifest, tmp_path):
+    out = tmp_path / "o.h5"
+    assert main(["build", "--manifest", str(manifest), "--out", str(out), "--patches", "1"]) == 0
+    with open_store(out) as store:
+        assert store.split("train").rgb.shape == (6, 224, 224, 3)
+
+
+def test_skipping_exits_with_1_and_says_what(spoilt, tmp_path, capfd):
+    assert build(spoilt, tmp_path / "o.h5", "--on-error", "skip") == 1
+    out, err = capfd.readouterr()
+    assert "3 lesions, patches: train 2, val 1, test 1" in out
+    (line,) = [line for line in err.splitlines() if not line.startswith("build: ")]
+    assert line.startswith("skipped: patient=P01 row=3 P01/rtstruct.dcm: ")
+    assert main(["info", str(tmp_path / "o.h5")]) == 0
+    assert "skipped: patient P01 lesion 1: " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_refused_lesion_is_one_line_and_exit_2(spoilt, tmp_path, capfd, jobs):
+    assert build(spoilt, tmp_path / "o.h5", "--jobs", jobs) == 2
+    out, err = capfd.readouterr()
+    (line,) = [line for line in err.splitlines() if not line.startswith("build: ")]
+    assert re.fullmatch(r"ctpatch: patient=P01 row=3 P01/rtstruct\.dcm: .*tumour.* Do: .*", line)
+    assert out == ""
+    assert not (tmp_path / "o.h5").exists()
+
+
+def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch):
+    import ctpatch.build
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert build(manifest, tmp_path / "o.h5") == 1
+    assert "No space left on device" in capfd.readouterr().err
+    monkeypatch.undo()
+    really, calls = ctpatch.build.cut_lesion, []
+
+    def two_then_none(*arguments, **options):
+        calls.append(1)
+        if len(calls) > 2:
+            raise MemoryError
+        return really(*arguments, **options)
+
+    monkeypatch.setattr(ctpatch.build, "cut_lesion", two_then_none)
+    assert build(manifest, tmp_path / "o.h5") == 1
+    one_error(capfd, "patient=P02 row=4: out of memory.*")
+    monkeypatch.undo()
+    assert build(manifest, tmp_path / "o.h5") == 0
+    assert "; 2 lesions were finished before" in capfd.readouterr().out
+
+
+def test_wrong_manifest_is_a_line_per_problem(tmp_path, capfd):
+    manifest = cohort.write_cohort(tmp_path / "in", columns=lambda i: {"label": ""} if i < 2 else {})
+    for command in (["build", "--out", str(tmp_path / "o.h5")], ["check"]):
+        assert main([*command, "--manifest", str(manifest)]) == 2
+        out, err = capfd.readouterr()
+        assert out == ""
+        first, second = err.splitlines()
+        assert first.startswith("ctpatch: patient=P00 row=2 manifest.csv: label is blank. Do: ")
+        assert second.startswith("ctpatch: patient=P01 row=3 manifest.csv: label is blank. Do: ")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+WRONG_CALLS = {
+    "--jobs 0": "--jobs is 0. Do: .*",
+    "--jobs -2": "--jobs is -2. Do: .*",
+    "--patches 0": "--patches is 0, outside 1 to 10000. Do: .*",
+    "--augment 256": "--augment is 256, outside 0 to 255. Do: .*",
+    "--rotate nan": "--rotate is nan, outside 0 to 180. Do: .*",
+    "--shift -1": "--shift is -1, outside 0 to 1000. Do: .*",
+    "--spacing 0": "--spacing is 0, outside 0.05 to 10. Do: .*",
+    "--spacing inf": "--spacing is inf, outside .*",
+    "--lidc-consensus 1.5": "--lidc-consensus is 1.5, outside .*",
+    "--fold 3/2": "--fold '3/2' is not i/k .* Do: .*",
+    "--fold 1/2": "row=2 manifest.csv: the manifest has its own splits .* Do: .*",
+}
+
+
+@pytest.mark.parametrize("more", WRONG_CALLS)
+def test_wrong_options(manifest, tmp_path, more, capfd):
+    assert build(manifest, tmp_path / "o.h5", *more.split()) == 2
+    assert one_error(capfd, WRONG_CALLS[more]) == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", [[], ["build"], ["build", "--jobs", "x"], ["nonsense"], ["info"], ["check"]])
+def test_wrong_calls_exit_with_2(call, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main(call)
+    assert ended.value.code == 2
+    assert capfd.readouterr().err.startswith("usage: ctpatch")
+
+
+@pytest.mark.parametrize("command", ["build", "check", "info", "verify", "scan", "phantom"])
+def test_help_names_the_exit_statuses(command, capfd):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert ended.value.code == 0
+    assert "Exit status: 0 done" in " ".join(capfd.readouterr().out.split())
+
+
+def test_version(capfd):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capfd.readouterr().out == f"ctpatch {__version__}\n"
+
+
+def test_check(manifest, spoilt, capfd):
+    assert main(["check", "--manifest", str(manifest)]) == 0
+    out, _ = capfd.readouterr()
+    assert out.splitlines()[-1].startswith(f"{manifest}: 4 lesions, 0 problems, ")
+    assert main(["check", "--manifest", str(spoilt)]) == 2
+    out, err = capfd.readouterr()
+    assert out.splitlines()[-1].startswith(f"{spoilt}: 4 lesions, 1 problems, ")
+    (line,) = [line for line in err.splitlines() if not line.startswith("check: ")]
+    assert re.fullmatch(r"problem: patient=P01 row=3 P01/rtstruct\.dcm: .* Do: .*", line)
+
+
+def test_missing_files(tmp_path, capfd):
+    for call in (["info", "none.h5"], ["verify", "none.h5"], ["check", "--manifest", "none.csv"]):
+        call[-1] = str(tmp_path / call[-1])
+        assert main(call) == 2
+        assert one_error(capfd, ".*none.* Do: .*") == ""
+
+
+def test_out_that_cannot_be_written(manifest, tmp_path, capfd):
+    (tmp_path / "o.h5.parts").write_text("a file in the way")
+    assert build(manifest, tmp_path / "o.h5") == 1
+    assert one_error(capfd, ".*o.h5.parts.*") == ""
+
+
+def test_phantom_then_build_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "table.csv").write_text("patient_id,label,split\n1,a,train\n2,b,val\n3,a,test\n")
+    calls = (
+        ["phantom", "--manifest", "table.csv", "--out", "study"],
+        ["check", "--manifest", "study/table.csv"],
+        ["build", "--manifest", "study/table.csv", "--out", "o.h5", *SMALL],
+        ["verify", "o.h5"],
+    )
+    for call in calls:
+        command = [sys.executable, "-W", "error", "-m", "ctpatch", *call]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert all(re.fullmatch(r"\w+: \d of \d", line) for line in done.stderr.splitlines())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o.h5", "study", "table.csv"]
+
+
+def test_progress_bar_on_a_terminal(manifest, tmp_path):
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    command = [sys.executable, "-m", "ctpatch", "build", "--manifest", manifest, "--out", tmp_path / "o.h5", *SMALL]
+    process = subprocess.Popen([str(word) for word in command], stderr=theirs, stdout=subprocess.PIPE)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(ours, 4096)
+        except OSError:  # Linux's word for the end of a terminal
+            break
+        if not piece:
+            break
+        shown += piece
+    process.communicate()
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"build: 100%" in shown
+    assert b"4/4" in shown
+
+
+def test_reader_of_the_output_goes_away(manifest):
+    command = f"{sys.executable} -m ctpatch check --manifest '{manifest}' | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr

@@ -1,0 +1,123 @@
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctpatch.errors import InputError
+from ctpatch.geometry import (
+    TIE,
+    find_gaps,
+    half_spacings,
+    make_frame,
+    nearest_pixels,
+    nearest_slices,
+    orthonormal_axes,
+)
+
+steps = st.lists(st.sampled_from([0.5, 1.0, 1.25, 2.5, 3.0, 7.0]), min_size=1, max_size=8)
+
+
+def positions_of(widths):
+    return np.concatenate([[0.0], np.cumsum(widths)])
+
+
+def brute_slices(positions, z):
+    """All nearest slices by distance, ties within TIE of the local spacing; none beyond half of it."""
+    below = int(np.clip(np.searchsorted(positions, z, side="right") - 1, 0, len(positions) - 2))
+    spacing = positions[below + 1] - positions[below]
+    away = np.abs(positions - z)
+    if away.min() > spacing * (0.5 + 2 * TIE):
+        return set()
+    return set(np.flatnonzero(away <= away.min() + 2 * TIE * spacing).tolist())
+
+
+@given(widths=steps, share=st.floats(-0.2, 1.2), snap=st.booleans())
+def test_nearest_slices_is_brute_force(widths, share, snap):
+    positions = positions_of(widths)
+    z = share * positions[-1]
+    if snap:  # on the middles between slices, where the ties are
+        z = np.round(z * 8) / 8
+    low, high = nearest_slices(positions, z)
+    assert {int(low), int(high)} - {-1} == brute_slices(positions, z)
+
+
+ON_A_TIE = {0.5: (0, 1), 0.5 - 0.9e-6: (0, 1), 0.5 + 0.9e-6: (0, 1), 2.5: (1, 2)}
+BESIDE_IT = {0.5 - 3e-6: (0, 0), 0.5 + 3e-6: (1, 1)}
+AT_THE_ENDS = {-0.5: (0, 0), -0.51: (-1, -1), 5.5: (2, 2), 5.51: (-1, -1)}
+
+
+@pytest.mark.parametrize(("z", "pair"), {**ON_A_TIE, **BESIDE_IT, **AT_THE_ENDS}.items())
+def test_ties_and_reach_of_slices(z, pair):
+    assert tuple(nearest_slices(np.array([0.0, 1.0, 4.0]), z)) == pair
+
+
+@given(size=st.integers(1, 6), index=st.floats(-2, 8), snap=st.booleans())
+def test_nearest_pixels_is_brute_force(size, index, snap):
+    index = np.round(index * 2) / 2 if snap else index
+    away = np.abs(np.arange(size) - index)
+    wanted = set(np.flatnonzero(away <= 0.5 + TIE).tolist())
+    assert set(nearest_pixels(size, index).tolist()) - {-1} == wanted
+
+
+def test_half_spacings_at_the_ends_are_the_end_spacings():
+    below, above = half_spacings(np.array([0.0, 1.0, 4.0]))
+    np.testing.assert_allclose(below, [0.5, 0.5, 1.5])
+    np.testing.assert_allclose(above, [0.5, 1.5, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("widths", "found"),
+    [
+        ([3, 3, 6, 3], [2]),
+        ([3, 3, 6, 6, 3], []),  # uneven spacing
+        ([6, 3, 3], [0]),
+        ([3, 3, 6], [2]),
+        ([3, 4.5, 3], []),
+        ([3, 4.505, 3], []),  # rounding
+        ([3, 4.52, 3], [1]),
+        ([3, 9], [1]),
+        ([9], []),
+        ([3, 6, 3, 9, 3], [1, 3]),
+    ],
+)
+def test_gaps(widths, found):
+    positions = positions_of(widths)
+    gaps = find_gaps(positions)
+    assert [gap.below for gap in gaps] == found
+    for gap in gaps:
+        assert gap.width == pytest.approx(widths[gap.below])
+        assert gap.start == pytest.approx(positions[gap.below])
+
+
+def test_axes_are_orthonormal_and_right_handed():
+    iop = np.round(synthetic.rotation_iop((10, -20, 33)), 4)
+    axes = orthonormal_axes(iop)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
+    assert np.linalg.det(axes) == pytest.approx(1)
+    np.testing.assert_allclose(axes[:2].ravel(), iop, atol=2e-4)
+
+
+@pytest.mark.parametrize("iop", [(1, 0, 0, 1, 0, 0), (1, 0, 0, 0, 2, 0), (0,) * 6, (1, 0, 0, 0, np.nan, 0)])
+def test_orientation_that_is_none(iop):
+    with pytest.raises(InputError, match="not two perpendicular unit vectors"):
+        orthonormal_axes(iop)
+
+
+def test_single_slice_is_refused():
+    with pytest.raises(InputError, match="single slice"):
+        make_frame(np.eye(3), [[0, 0, 0]], (1, 1), (4, 4))
+
+
+@given(order=st.permutations(range(5)), shear=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)))
+def test_frame_sorts_along_the_normal_and_converts_both_ways(order, shear):
+    iop = synthetic.rotation_iop((15, 5, -25))
+    axes = synthetic.axes_of(iop)
+    origins = synthetic.slice_origins([0, 1, 3, 4, 6], (-50, 20, 300), iop, shear)
+    frame, found = make_frame(axes, origins[list(order)], (0.7, 0.9), (30, 40))
+    np.testing.assert_array_equal(np.array(order)[found], range(5))
+    np.testing.assert_allclose(frame.positions, [0, 1, 3, 4, 6], atol=1e-9)
+    points = np.random.default_rng(0).normal(size=(4, 3)) * 50
+    np.testing.assert_allclose(frame.to_lps(frame.to_frame(points)), points, atol=1e-9)
+    voxels = synthetic.grid(axes, origins, (0.7, 0.9), (30, 40))
+    np.testing.assert_allclose(frame.to_pixels(frame.to_frame(voxels[3, 7, 11]), 3), (11, 7), atol=1e-9)

@@ -1,0 +1,237 @@
+import os
+import random
+import re
+import stat
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctpatch.errors import CtpatchError, InputError
+from ctpatch.manifest import Row
+from ctpatch.recipe import Recipe
+from ctpatch.shards import (
+    PartsFolder,
+    inputs_digest,
+    read_shard,
+    shard_path,
+    write_atomically,
+    write_shard,
+)
+from ctpatch.store.writer import Lesion, Patches, deflate
+
+ROW = Row(2, "Ä 007", "1", Path("ct"), split="train", label="b", aux=(("m", 2.0),))
+ABOUT = {"inputs": "x", "notes": ["ü"], "series": "s", "content": "c"}
+LESION = Lesion("Ä 007", "1", "train", "a", "s", 0.1 + 0.2, 3, {"m": 1.0})
+PLAN = {**Recipe().document(), "manifest": "abc"}
+
+
+def patches():
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-1000, 400, (3, 64, 64)).astype("<i2") // 500 * 500
+    columns = {
+        "plane": np.arange(3, dtype=np.uint8),
+        "copy": np.arange(3, dtype=np.uint8),
+        "center": rng.normal(size=(3, 3)),
+        "angle": rng.normal(size=3),
+        "shift": rng.normal(size=(3, 2)),
+    }
+    return Patches({"hu": deflate(hu), "rgb": [b"", b"one", b"three"]}, columns)
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = shard_path(tmp_path, ROW)
+    write_shard(path, LESION, patches(), ABOUT)
+    return path
+
+
+def is_whole(found):
+    lesion, got, about = found
+    wanted = patches()
+    assert about == ABOUT
+    assert got.images == wanted.images
+    assert sorted(got.columns) == sorted(wanted.columns)
+    for name, values in wanted.columns.items():
+        np.testing.assert_array_equal(got.columns[name], values)
+        assert got.columns[name].dtype == values.dtype
+    # what shapes no pixel is the row's
+    assert lesion == Lesion("Ä 007", "1", "train", "b", "s", 0.1 + 0.2, 3, {"m": 2.0})
+
+
+def test_round_trip(shard):
+    is_whole(read_shard(shard, ROW))
+    assert [path.name for path in shard.parent.iterdir()] == [shard.name]
+
+
+def test_nan_diameter_and_no_lesion(tmp_path):
+    path = shard_path(tmp_path, ROW)
+    assert read_shard(path, ROW) is None
+    write_shard(path, Lesion("Ä 007", "1", "train", "a"), patches(), ABOUT)
+    assert np.isnan(read_shard(path, ROW)[0].diameter_mm)
+
+
+def test_any_damage_is_a_lesion_to_compute_again(shard):
+    data, same = shard.read_bytes(), 0
+    for bit in random.Random(1).sample(range(len(data) * 8), 1500):
+        damaged = bytearray(data)
+        damaged[bit // 8] ^= 1 << bit % 8
+        shard.write_bytes(damaged)
+        if (found := read_shard(shard, ROW)) is not None:
+            is_whole(found)  # the bit was one of zip's dates, modes or the like
+            same += 1
+    assert same < 300
+    for length in range(0, len(data), 211):
+        shard.write_bytes(data[:length])
+        assert read_shard(shard, ROW) is None
+
+
+def test_foreign_zip_and_pickles_are_not_read(tmp_path):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("lesion.npy", b"no array")
+    assert read_shard(path, ROW) is None
+    np.savez(path, lesion=np.array([{"a": 1}], dtype=object))
+    assert read_shard(path, ROW) is None
+
+
+def test_names_tell_nobody_who_it_is(tmp_path):
+    assert shard_path(tmp_path, ROW).name == shard_path(tmp_path, ROW).name
+    val = Row(2, "Ä 007", "1", Path("ct"), split="val")
+    other = Row(2, "Ä 007", "2", Path("ct"), split="train")
+    names = {shard_path(tmp_path, row).name for row in (ROW, val, other)}
+    assert len(names) == 3
+    assert all(re.fullmatch(r"[0-9a-f]{32}\.npz", name) for name in names)
+    # val and test lesions get the same patch, so folds share it
+    test = Row(2, "Ä 007", "1", Path("ct"), split="test")
+    assert shard_path(tmp_path, val) == shard_path(tmp_path, test)
+
+
+# -- The folder ---------------------------------------------------------------------------------------------------
+
+
+def test_folder_is_the_owner_s_only(tmp_path):
+    parts = PartsFolder(tmp_path / "o.h5.parts", PLAN)
+    assert stat.S_IMODE(parts.path.stat().st_mode) == 0o700
+    parts.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_same_plan_goes_on(tmp_path):
+    PartsFolder(tmp_path / "p", PLAN).release()
+    PartsFolder(tmp_path / "p", dict(reversed(PLAN.items()))).release()
+
+
+@pytest.mark.parametrize(
+    ("change", "both"),
+    [
+        ({"seed": 1}, "seed = 0, now 1"),
+        ({"spacing_mm": 0.6}, "spacing_mm = 0.5, now 0.6"),
+        ({"manifest": "def"}, "manifest = abc, now def"),
+        ({"rgb": False}, "rgb = True, now False"),
+        ({"new": 3}, "new = None, now 3"),
+    ],
+)
+def test_other_plan_is_refused_naming_both(tmp_path, change, both):
+    parts = PartsFolder(tmp_path / "p", PLAN)
+    write_shard(shard_path(parts.path, ROW), LESION, patches(), ABOUT)
+    parts.release()
+    for _ in range(2):  # and the refusal does not keep the lock, nor change the plan
+        with pytest.raises(InputError, match=both):
+            PartsFolder(tmp_path / "p", {**PLAN, **change})
+    PartsFolder(tmp_path / "p", PLAN).release()
+
+
+@pytest.mark.parametrize("plan", [None, b"", b"{", b"[]", b"3", b"\xff"])
+def test_lesions_of_an_unknown_plan_are_not_used(tmp_path, plan):
+    """As when the removal of a finished build's folder was interrupted after its plan was gone."""
+    parts = PartsFolder(tmp_path / "p", PLAN)
+    write_shard(shard_path(parts.path, ROW), LESION, patches(), ABOUT)
+    parts.release()
+    (tmp_path / "p" / "plan.json").unlink()
+    if plan is not None:
+        (tmp_path / "p" / "plan.json").write_bytes(plan)
+    parts = PartsFolder(tmp_path / "p", {**PLAN, "seed": 5})
+    assert read_shard(shard_path(parts.path, ROW), ROW) is None
+    parts.release()
+    PartsFolder(tmp_path / "p", {**PLAN, "seed": 5}).release()
+
+
+def test_second_builder_is_refused_also_within_a_process(tmp_path):
+    parts = PartsFolder(tmp_path / "p", PLAN)
+    with pytest.raises(InputError, match="another build is writing this store"):
+        PartsFolder(tmp_path / "p", PLAN)
+    parts.release()
+    PartsFolder(tmp_path / "p", PLAN).release()
+
+
+def test_lock_ends_with_a_killed_process(tmp_path):
+    code = (
+        "import sys, time; from pathlib import Path; from ctpatch.shards import PartsFolder;"
+        "parts = PartsFolder(Path(sys.argv[1]), {'a': 1}); print('held', flush=True); time.sleep(60)"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "p")], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another build"):
+        PartsFolder(tmp_path / "p", {"a": 1})
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    PartsFolder(tmp_path / "p", {"a": 1}).release()
+
+
+def test_lock_of_a_folder_that_was_removed_meanwhile(tmp_path, monkeypatch):
+    """The other build ends, and removes its folder, between our opening of the lock file and our locking it."""
+    import fcntl
+
+    first = PartsFolder(tmp_path / "p", PLAN)
+    really = fcntl.flock
+
+    def remove_first(file, how):
+        first.remove()
+        really(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", remove_first)
+    with pytest.raises(InputError, match="another build"):
+        PartsFolder(tmp_path / "p", PLAN)
+    monkeypatch.undo()
+    PartsFolder(tmp_path / "p", PLAN).release()
+
+
+def test_file_is_whole_or_not_there(tmp_path, monkeypatch):
+    path = tmp_path / "plan.json"
+    write_atomically(path, b"one")
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(CtpatchError, match="No space left on device"):
+        write_atomically(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# -- Have the inputs changed? -------------------------------------------------------------------------------------
+
+
+def test_inputs_digest(tmp_path):
+    folder = tmp_path / "ct" / "deep"
+    folder.mkdir(parents=True)
+    for name in ("b.dcm", "a.dcm"):
+        (folder / name).write_text(name)
+    (tmp_path / "rt.dcm").write_text("contours")
+    row = Row(2, "p", "1", tmp_path / "ct", tmp_path / "rt.dcm")
+    first = inputs_digest(row)
+    assert inputs_digest(row) == first
+    (tmp_path / "rt.dcm").write_text("CONTOURS")
+    os.utime(tmp_path / "rt.dcm", ns=(time.time_ns(), time.time_ns() + 5))
+    second = inputs_digest(row)
+    (folder / "a.dcm").rename(folder / "c.dcm")
+    third = inputs_digest(row)
+    (folder / "c.dcm").unlink()
+    assert len({first, second, third, inputs_digest(row)}) == 4

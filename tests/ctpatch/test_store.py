@@ -1,0 +1,418 @@
+import hashlib
+import json
+import multiprocessing
+import os
+import pickle
+import stat
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ctpatch
+from ctpatch import InputError, StoreWriter, open_store
+from ctpatch.render import render
+
+COUNTS = {"train": 4, "val": 1, "test": 2}
+TAILS = {
+    "hu": ("<i2", (64, 64)),
+    "rgb": ("|u1", (224, 224, 3)),
+    "lesion": ("<i4", ()),
+    "plane": ("|u1", ()),
+    "copy": ("|u1", ()),
+    "center": ("<f8", (3,)),
+    "angle": ("<f8", ()),
+    "shift": ("<f8", (2,)),
+}
+LESION_TEXT = ("patient_id", "lesion_id", "split", "label", "series")
+LESION_NUMBERS = {"n_patches": "<i4", "diameter_mm": "<f8", "n_readers": "<i4"}
+
+
+def lesions():
+    """Arguments of `StoreWriter.add`: two train lesions of one patient, one val and two test patients."""
+    rng = np.random.default_rng(5)
+    ids = [("007", "1", "train", "T3", 3), ("007", "2", "train", "T4", 1), ("8", "1", "val", "T3", 1)]
+    ids += [("Ä", "1", "test", "", 1), ("β", "1", "test", "T4", 1)]
+    for n, (patient, lesion, split, label, count) in enumerate(ids):
+        yield {
+            "patient_id": patient,
+            "lesion_id": lesion,
+            "split": split,
+            "label": label,
+            "hu": rng.integers(-1024, 3000, (count, 64, 64)).astype(np.int16),
+            "plane": np.arange(count) % 3,
+            "copy": np.arange(count),
+            "center": rng.normal(size=(count, 3)),
+            "angle": rng.uniform(-180, 180, count),
+            "shift": rng.normal(size=(count, 2)),
+            "aux": {"margin": 5.0} if n % 2 else {},
+            "series": hashlib.sha256(patient.encode()).hexdigest(),
+            "diameter_mm": 7.5 + n if n else float("nan"),
+            "n_readers": n,
+        }
+
+
+def write(path, *, rgb=True, **options):
+    aux = {"margin": {1: "poor", 5: "sharp", 10: "none"}}
+    settings = {"label_classes": ["T3", "T4"], "aux_levels": aux, "recipe": {"seed": 3}, "provenance": {"by": "ü"}}
+    with StoreWriter(path, rgb=rgb, **{**settings, **options}) as store:
+        for lesion in lesions():
+            store.add(**lesion)
+        store.skip("9", "1", "a contour lies 4 mm from the nearest slice. Do: complete the series.")
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("store") / "own.h5")
+
+
+@pytest.fixture
+def store(path):
+    with open_store(path) as opened:
+        yield opened
+
+
+def expected(split, column):
+    chosen = [lesion for lesion in lesions() if lesion["split"] == split]
+    return np.concatenate([lesion[column] for lesion in chosen])
+
+
+# -- What lies in the file ----------------------------------------------------------------------------------------
+
+
+def test_plain_h5py_finds_the_documented_types_and_shapes(path):
+    with h5py.File(path, "r") as root:
+        assert (root.attrs["format"], int(root.attrs["version"]), bool(root.attrs["complete"])) == ("ctpatch", 1, True)
+        assert sorted(root) == ["lesions", "provenance", "recipe", "skipped", "test", "train", "val"]
+        for split, count in COUNTS.items():
+            assert sorted(root[split]) == sorted(TAILS)
+            for name, (dtype, tail) in TAILS.items():
+                assert (root[split][name].dtype.str, root[split][name].shape) == (dtype, (count, *tail))
+        for name, dtype in LESION_NUMBERS.items():
+            assert (root["lesions"][name].dtype.str, root["lesions"][name].shape) == (dtype, (5,))
+        assert root["lesions/aux/margin"].dtype.str == "<f8"
+        for name in ("recipe", "provenance"):
+            assert root[name].dtype == np.uint8
+            assert root[name].ndim == 1
+        assert json.loads(bytes(root["provenance"][()])) == {"by": "ü"}
+
+
+def test_text_is_fixed_length_utf8(path):
+    with h5py.File(path, "r") as root:
+        columns = [root["lesions"][name] for name in LESION_TEXT] + list(root["skipped"].values())
+        for column in columns:
+            info = h5py.check_string_dtype(column.dtype)
+            assert info.encoding == "utf-8"
+            assert info.length is not None
+        assert [t.decode() for t in root["lesions/patient_id"][()]] == ["007", "007", "8", "Ä", "β"]
+        assert list(root["lesions/patient_id"].asstr()) == ["007", "007", "8", "Ä", "β"]
+
+
+def test_every_dataset_has_gzip_and_images_one_patch_per_chunk(path):
+    with h5py.File(path, "r") as root:
+        for dataset in all_datasets(root):
+            assert dataset.compression == "gzip"
+            assert dataset.id.get_create_plist().get_nfilters() == 1
+        for split in COUNTS:
+            for name in ("hu", "rgb"):
+                assert root[split][name].chunks == (1, *TAILS[name][1])
+                assert root[split][name].id.get_num_chunks() == COUNTS[split]
+
+
+def test_only_hard_links_and_no_timestamps(path):
+    with h5py.File(path, "r") as root:
+        for group in (root, *(root[name] for name in ("lesions", "skipped", "train", "val", "test", "lesions/aux"))):
+            assert all(isinstance(group.get(name, getlink=True), h5py.HardLink) for name in group)
+        times = [h5py.h5o.get_info(dataset.id).mtime for dataset in all_datasets(root)]
+        assert not any(times)
+
+
+def test_each_sha256_is_that_of_the_little_endian_bytes(path):
+    with h5py.File(path, "r") as root:
+        for dataset in all_datasets(root):
+            values = dataset[()]
+            raw = values.astype(values.dtype.newbyteorder("<")).tobytes(order="C")
+            assert dataset.attrs["sha256"] == hashlib.sha256(raw).hexdigest()
+
+
+def test_root_sha256_can_be_recomputed_from_its_documentation(path):
+    """Canonical JSON of {path: {attrs, dtype, shape}}, the root's own sha256 left out."""
+    with h5py.File(path, "r") as root:
+        described = {"/": {"attrs": plain_attributes(root)}}
+        del described["/"]["attrs"]["sha256"]
+        todo = [root[name] for name in root]
+        while todo:
+            item = todo.pop()
+            described[item.name] = {"attrs": plain_attributes(item)}
+            if isinstance(item, h5py.Group):
+                todo += [item[name] for name in item]
+            else:
+                described[item.name] |= {"dtype": item.dtype.str, "shape": list(item.shape)}
+        text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert root.attrs["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def all_datasets(group):
+    for child in group.values():
+        if isinstance(child, h5py.Dataset):
+            yield child
+        else:
+            yield from all_datasets(child)
+
+
+def plain_attributes(item):
+    values = {}
+    for name, value in item.attrs.items():
+        values[name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    return values
+
+
+def test_same_content_gives_the_same_bytes_in_another_process(path, tmp_path):
+    other = tmp_path / "again.h5"
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import test_store; test_store.write(sys.argv[2])"
+    folder = os.path.dirname(__file__)
+    subprocess.run([sys.executable, "-c", code, folder, str(other)], check=True)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_store_is_readable_by_its_owner_only(path):
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# -- Writing ------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_read(store):
+    table = store.lesions
+    assert list(table.patient_id) == ["007", "007", "8", "Ä", "β"]
+    assert list(table.n_patches) == [3, 1, 1, 1, 1]
+    assert list(table.label) == ["T3", "T4", "T3", "", "T4"]
+    np.testing.assert_array_equal(table.aux_margin, [np.nan, 5, np.nan, 5, np.nan])
+    np.testing.assert_array_equal(table.diameter_mm, [np.nan, 8.5, 9.5, 10.5, 11.5])
+    assert store.label_classes == ("T3", "T4")
+    assert store.aux_levels == {"margin": {1.0: "poor", 5.0: "sharp", 10.0: "none"}}
+    assert list(store.aux_levels["margin"]) == [1.0, 5.0, 10.0]
+    assert (store.recipe, store.provenance) == ({"seed": 3}, {"by": "ü"})
+    assert list(store.skipped.patient_id) == ["9"]
+    for split in COUNTS:
+        view = store.split(split)
+        assert len(view) == COUNTS[split]
+        for column in ("hu", "plane", "copy", "center", "angle", "shift"):
+            np.testing.assert_array_equal(getattr(view, column)[:], expected(split, column))
+        np.testing.assert_array_equal(view.rgb[:], render(expected(split, "hu")))
+    assert store.split("train").lesion[:].tolist() == [0, 0, 0, 1]
+    assert store.split("test").lesion[:].tolist() == [3, 4]
+
+
+def test_without_rgb(tmp_path):
+    with open_store(write(tmp_path / "hu.h5", rgb=False)) as store:
+        assert store.split("train").rgb is None
+        assert "rgb" not in store.file["train"]
+
+
+def test_empty_store_and_no_classes_and_unknown_centre(tmp_path):
+    with StoreWriter(tmp_path / "bare.h5", label_classes=[], rgb=False) as writer:
+        writer.add(patient_id="1", split="test", label="", hu=np.zeros((1, 64, 64), np.int32))
+    with open_store(tmp_path / "bare.h5") as store:
+        assert store.label_classes == ()
+        assert np.isnan(store.split("test").center[:]).all()
+        assert [len(store.split(split)) for split in COUNTS] == [0, 0, 1]
+        assert store.split("train").hu[:].shape == (0, 64, 64)
+        assert len(store.skipped) == 0
+
+
+HU = np.zeros((2, 64, 64), np.int16)
+GOOD = {"patient_id": "b", "lesion_id": "2", "split": "train", "label": "x", "hu": HU}
+WRONG = {
+    "lesion before": ({"lesion_id": "1"}, "order"),
+    "lesion twice": ({}, "order"),
+    "patient before": ({"patient_id": "a"}, "order"),
+    "label": ({"lesion_id": "3", "label": "z"}, "'z' is not in label_classes"),
+    "split": ({"lesion_id": "3", "split": "dev"}, "'dev'"),
+    "two splits": ({"lesion_id": "3", "split": "val"}, "two splits: train, val"),
+    "aux": ({"lesion_id": "3", "aux": {"edge": 1.0}}, "'edge'"),
+    "shape": ({"lesion_id": "3", "hu": HU[:, :32]}, r"\(2, 32, 64\)"),
+    "float": ({"lesion_id": "3", "hu": HU.astype(float)}, "float64"),
+    "no patch": ({"lesion_id": "3", "hu": HU[:0]}, "no patch"),
+    "range": ({"lesion_id": "3", "hu": HU.astype(int) + 40_000}, "40000 to 40000"),
+    "below range": ({"lesion_id": "3", "hu": HU.astype(int) - 32_769}, "-32769"),
+    "plane": ({"lesion_id": "3", "plane": 3}, "plane"),
+    "plane wraps": ({"lesion_id": "3", "plane": np.array([0, 256])}, "256"),
+    "plane is half": ({"lesion_id": "3", "plane": 0.5}, "plane"),
+    "copy wraps": ({"lesion_id": "3", "copy": np.array([-1, 0])}, "copy"),
+    "columns of another length": ({"lesion_id": "3", "angle": np.zeros(3)}, r"angle is float64 \(3,\).*\(2\)"),
+    "centre of two": ({"lesion_id": "3", "center": np.zeros((2, 2))}, r"\(2, 3\)"),
+    "text instead of numbers": ({"lesion_id": "3", "angle": "left"}, "angle"),
+    "NUL": ({"lesion_id": "3\0"}, "NUL"),
+    "number as an id": ({"patient_id": 7}, "str"),
+    "lone surrogate": ({"patient_id": "c\udcff"}, "UTF-8"),
+    "blank": ({"patient_id": "c", "lesion_id": ""}, "blank"),
+}
+
+
+def write_two(path, change):
+    with StoreWriter(path, label_classes=["x"], rgb=False) as store:
+        store.add(**GOOD)
+        store.add(**{**GOOD, **change})
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tmp_path, case):
+    change, says = WRONG[case]
+    with pytest.raises(InputError, match=says) as error:
+        write_two(tmp_path / "own.h5", change)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("case", ["label", "shape", "plane", "two splits", "lesion twice"])
+def test_a_caller_may_go_on_after_a_refused_lesion(tmp_path, case):
+    with StoreWriter(tmp_path / "own.h5", label_classes=["x"], rgb=False) as store:
+        store.add(**GOOD)
+        with pytest.raises(InputError):
+            store.add(**{**GOOD, **WRONG[case][0]})
+        store.add(**{**GOOD, "patient_id": "c"})
+    with open_store(tmp_path / "own.h5") as store:
+        assert list(store.lesions.patient_id) == ["b", "c"]
+        assert len(store.split("train")) == 4
+
+
+@pytest.mark.parametrize("name", ["a/b", ".", "", "..", "a\0"])
+def test_characteristic_that_cannot_name_a_dataset(tmp_path, name):
+    with pytest.raises(InputError, match="characteristic"):
+        StoreWriter(tmp_path / "own.h5", label_classes=["x"], aux_levels={name: {}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exception_in_the_block_leaves_an_old_store_untouched(tmp_path):
+    path = tmp_path / "own.h5"
+    path.write_bytes(b"the old one")
+    with pytest.raises(TypeError, match="colour"):
+        write_two(path, {"colour": 3})
+    assert path.read_bytes() == b"the old one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_under_the_final_name_before_the_end(tmp_path):
+    path = tmp_path / "own.h5"
+    with StoreWriter(path, label_classes=["x"], rgb=False) as store:
+        store.add(**GOOD)
+        assert not path.exists()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_final_name_that_cannot_be_taken_leaves_no_litter(tmp_path):
+    (tmp_path / "own.h5").mkdir()
+    with pytest.raises(OSError), StoreWriter(tmp_path / "own.h5", label_classes=["x"], rgb=False) as store:  # noqa: PT011
+        store.add(**GOOD)
+    assert [p.name for p in tmp_path.iterdir()] == ["own.h5"]
+
+
+# -- Reading ------------------------------------------------------------------------------------------------------
+
+whole_numbers = st.integers(-9, 9)
+slices = st.builds(slice, st.none() | whole_numbers, st.none() | whole_numbers, st.none() | whole_numbers.filter(bool))
+index_lists = st.lists(st.integers(-4, 3), max_size=8)
+masks = st.lists(st.booleans(), min_size=4, max_size=4)
+
+
+@given(key=slices | index_lists | masks | st.integers(-4, 3))
+def test_indexing_is_numpy_s(path, key):
+    with open_store(path) as store:
+        view, whole = store.split("train"), expected("train", "hu")
+        wanted = whole[np.array(key, dtype=int)] if key == [] else whole[key]
+        got = view.hu[key]
+        np.testing.assert_array_equal(got, wanted)
+        assert got.dtype == np.int16
+        if isinstance(key, list) and key:
+            np.testing.assert_array_equal(view.hu[np.array(key)], wanted)
+
+
+@pytest.mark.parametrize("key", [[4], [-5], 4, -5, [1.5], [True, False], np.ones((4, 1), bool), "1"])
+def test_wrong_indices_are_refused(store, key):
+    with pytest.raises(IndexError):
+        store.split("train").hu[key]
+
+
+def test_views_know_their_shape_and_become_arrays(store):
+    view = store.split("train")
+    assert (view.hu.shape, view.hu.dtype, len(view.hu)) == ((4, 64, 64), np.int16, 4)
+    np.testing.assert_array_equal(np.asarray(view.angle), expected("train", "angle"))
+    np.testing.assert_array_equal(view.hu[1, 3:5, ::2], expected("train", "hu")[1, 3:5, ::2])
+    np.testing.assert_array_equal(view.hu[np.array([[3, 0], [1, 1]])], expected("train", "hu")[[[3, 0], [1, 1]]])
+    with pytest.raises(AttributeError):
+        view.pixels  # noqa: B018
+    with pytest.raises(KeyError, match="dev"):
+        store.split("dev")
+
+
+def test_pickled_store_opens_the_file_for_itself(store):
+    store.lesions  # noqa: B018 - cached: not to be sent along
+    view = pickle.loads(pickle.dumps(store.split("train")))
+    np.testing.assert_array_equal(view.hu[::-1], expected("train", "hu")[::-1])
+    column = pickle.loads(pickle.dumps(store.split("train").hu))
+    np.testing.assert_array_equal(column[2], expected("train", "hu")[2])
+    assert view.store.file is not store.file
+    view.store.close()
+    column._store.close()
+
+
+def test_forked_readers_do_not_disturb_each_other(store):
+    whole = expected("train", "hu")
+    assert store.split("train").hu[0].shape == (64, 64)  # the handle is open before the fork
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=_read_often, args=(store, whole, n)) for n in range(4)]
+    for worker in workers:
+        worker.start()
+    _compare_often(store, whole, 9)
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+
+
+def _read_often(store, whole, seed):
+    assert store._pid != os.getpid()
+    _compare_often(store, whole, seed)
+    assert store._pid == os.getpid()
+
+
+def _compare_often(store, whole, seed):
+    for n in np.random.default_rng(seed).integers(0, 4, 100):
+        np.testing.assert_array_equal(store.split("train").hu[int(n)], whole[n])
+
+
+def test_spawned_reader(path):
+    with open_store(path) as store, multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.apply(len, (store.split("train"),)) == 4
+        np.testing.assert_array_equal(pool.apply(np.asarray, (store.split("train").hu,)), expected("train", "hu"))
+
+
+def test_closed_store_opens_again_when_asked(path):
+    store = open_store(path)
+    store.close()
+    store.close()
+    assert len(store.split("val")) == 1
+    store.close()
+
+
+HEAVY = ("SimpleITK", "pydicom", "numba", "scipy", "torch", "joblib", "highdicom", "gdcm", "shapely", "matplotlib")
+
+
+def test_reading_imports_nothing_heavy(path):
+    code = (
+        "import sys, ctpatch; ctpatch.StoreWriter; store = ctpatch.open_store(sys.argv[1]); store.lesions;"
+        f"store.split('train').rgb[:2]; print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_version_is_that_of_the_distribution():
+    from importlib.metadata import version
+
+    assert ctpatch.__version__ == version("ctpatch")
