@@ -26,8 +26,8 @@ from .planes import Planes, center_plane, lesion_rng, random_planes
 from .recipe import Recipe
 from .render import SIZE, render
 from .sample import patch_extent, sample_planes
+from .store.content import Lesion, Patches, deflate
 from .store.schema import PATCHES
-from .store.writer import Lesion, Patches, deflate
 
 
 @dataclass(frozen=True, eq=False)

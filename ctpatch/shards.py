@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from .errors import CtpatchError, InputError
 from .manifest import Row
+from .store.content import Lesion, Patches
 from .store.schema import json_bytes
-from .store.writer import Lesion, Patches
 
 
 class PartsFolder:

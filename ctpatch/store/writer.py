@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,68 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from . import schema
+from .content import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
 from .schema import IMAGES, PATCHES, SPLITS
-
-try:  # the same format at several times zlib's speed; machines that only read or convert can do without
-    from isal import isal_zlib as zlib
-
-    _LEVEL = 2
-except ImportError:  # pragma: no cover - isal is a dependency
-    import zlib  # type: ignore[no-redef]
-
-    _LEVEL = 4
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """What a store says of one lesion besides its patches.
-
-    Attributes
-    ----------
-    patient_id, lesion_id : str
-    split : str
-        `train`, `val` or `test`.
-    label : str
-        One of the store's `label_classes`, or empty when unknown.
-    series : str
-        Digest of the series (or its UID, where its owner keeps UIDs).
-    diameter_mm : float
-        Longest in-slice diameter; NaN when there is no mask.
-    n_readers : int
-        Readers who outlined it; 0 when unknown.
-    aux : mapping of str to float
-        Auxiliary characteristics; a missing one or NaN is unknown.
-    """
-
-    patient_id: str
-    lesion_id: str
-    split: str
-    label: str
-    series: str = ""
-    diameter_mm: float = float("nan")
-    n_readers: int = 0
-    aux: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Patches:
-    """The patches of one lesion, images as zlib streams of one chunk each.
-
-    Attributes
-    ----------
-    images : mapping of str to list of bytes
-        `hu` and, unless left out, `rgb`: a zlib stream of the C-order little-endian array per patch.
-    columns : mapping of str to array
-        `plane`, `copy`, `center`, `angle`, `shift`: one element per patch.
-    """
-
-    images: Mapping[str, Sequence[bytes]]
-    columns: Mapping[str, NDArray[Any]]
-
-
-def deflate(array: NDArray[Any]) -> list[bytes]:
-    """A zlib stream for each element along the first axis: a chunk that HDF5's gzip filter reads."""
-    return [zlib.compress(element, _LEVEL) for element in np.ascontiguousarray(array)]
 
 
 class StoreWriter:
@@ -190,9 +129,9 @@ class StoreWriter:
         InputError
             When a value does not fit the store: order, split, label, shape, range, or a patient in two splits.
         """
-        hu = _as_hu(hu)
+        hu = as_hu(hu)
         given = {"plane": plane, "copy": copy, "center": center, "angle": angle, "shift": shift}
-        columns = {name: _as_column(name, value, len(hu)) for name, value in given.items()}
+        columns = {name: as_column(name, value, len(hu)) for name, value in given.items()}
         images = {"hu": deflate(hu)}
         if "rgb" in self._images:
             from ..render import render
@@ -203,7 +142,8 @@ class StoreWriter:
 
     def add_patches(self, lesion: Lesion, patches: Patches) -> None:
         """Add one lesion whose images are compressed already; they are inflated once, for the digest."""
-        self._check(lesion)
+        check_lesion(lesion, self.label_classes, self.aux_levels)
+        self._check_order(lesion)
         count = len(patches.images["hu"])
         for name in self._images:
             self._append(lesion.split, name, patches.images[name])
@@ -247,21 +187,7 @@ class StoreWriter:
             if not name.strip(".") or "/" in name or "\0" in name:
                 raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
 
-    def _check(self, lesion: Lesion) -> None:
-        def problem(found: str, do: str) -> InputError:
-            return InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
-
-        for text in (lesion.patient_id, lesion.lesion_id, lesion.label, lesion.series):
-            if not _is_text(text):
-                raise problem(f"{text!r} is no text that UTF-8 can hold", "give a str without NUL")
-        if not lesion.patient_id or not lesion.lesion_id:
-            raise problem("a blank patient_id or lesion_id", "give every lesion both")
-        if lesion.split not in SPLITS:
-            raise problem(f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split")
-        if lesion.label not in ("", *self.label_classes):
-            raise problem(f"label {lesion.label!r} is not in label_classes", "mend the label or the classes")
-        if unknown := sorted(set(lesion.aux or ()) - set(self.aux_levels)):
-            raise problem(f"characteristic {unknown[0]!r} is not in aux_levels", "declare its levels")
+    def _check_order(self, lesion: Lesion) -> None:
         if not self._lesions:
             return
         last = self._lesions[-1]
@@ -269,14 +195,19 @@ class StoreWriter:
             found = f"comes after patient {last.patient_id!r} lesion {last.lesion_id!r}"
             raise InputError(found, "add lesions in the order of (patient_id, lesion_id), each once")
         if lesion.patient_id == last.patient_id and lesion.split != last.split:
-            raise problem(f"one patient in two splits: {last.split}, {lesion.split}", "give it one split")
+            raise InputError(
+                f"one patient in two splits: {last.split}, {lesion.split}",
+                "give it one split",
+                f"lesion {lesion.lesion_id}",
+                lesion.patient_id,
+            )
 
     def _append(self, split: str, name: str, streams: Sequence[bytes]) -> None:
         dataset, digest = self._file[f"{split}/{name}"], self._digests[split, name]
         start, tail = dataset.shape[0], (0,) * len(PATCHES[name].tail)
         dataset.resize(start + len(streams), axis=0)
         for n, stream in enumerate(streams):
-            digest.update(zlib.decompress(stream))
+            digest.update(inflate(stream))
             dataset.id.write_direct_chunk((start + n, *tail), stream)
 
     def _write_tables(self) -> None:
@@ -303,40 +234,6 @@ class StoreWriter:
             for n, by in self.aux_levels.items()
         }
         lesions.attrs["aux_classes"] = schema.json_bytes(levels).tobytes().decode()
-
-
-def _is_text(value: object) -> bool:
-    """Whether a fixed-length UTF-8 string gives the value back; trailing NULs would be lost."""
-    return isinstance(value, str) and "\0" not in value and value == value.encode(errors="replace").decode()
-
-
-def _as_hu(hu: ArrayLike) -> NDArray[np.int16]:
-    array = np.asarray(hu)
-    if array.ndim != 3 or array.shape[1:] != PATCHES["hu"].tail or array.dtype.kind not in "iu":
-        found = f"hu is {array.dtype} {array.shape}"
-        raise InputError(found, "give integer HU of shape (N, 64, 64)")
-    cast = array.astype("<i2")
-    if not np.array_equal(cast, array):
-        raise InputError(f"HU from {array.min()} to {array.max()} do not fit int16", "clip them first")
-    if not len(cast):
-        raise InputError("hu holds no patch", "leave the lesion out, or list it with skip")
-    return cast
-
-
-def _as_column(name: str, value: ArrayLike, count: int) -> NDArray[Any]:
-    """A patch column of `count` elements from an array or a scalar; nothing is rounded, wrapped or cut."""
-    column, given = PATCHES[name], np.asarray(value)
-    try:
-        cast = given.astype(column.dtype)
-        fits = np.array_equal(cast, given, equal_nan=True)
-        values = np.broadcast_to(cast, (count, *column.tail))
-    except (ValueError, TypeError) as error:
-        shape = ", ".join(map(str, (count, *column.tail)))
-        raise InputError(f"{name} is {given.dtype} {given.shape}", f"give numbers of shape ({shape})") from error
-    if not fits or (name == "plane" and values.max(initial=0) > 2):
-        found = f"{name} has values from {given.min()} to {given.max()}"
-        raise InputError(found, "give 0, 1 or 2" if name == "plane" else f"give what fits {column.dtype}")
-    return values
 
 
 def _lesion_columns(

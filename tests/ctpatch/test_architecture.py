@@ -29,6 +29,7 @@ ORDER = [
     "scan",
     "store.schema",
     "store.check",
+    "store.content",
     "store.reader",
     "store.writer",
     "store",

@@ -22,7 +22,7 @@ from ctpatch.shards import (
     write_atomically,
     write_shard,
 )
-from ctpatch.store.writer import Lesion, Patches, deflate
+from ctpatch.store.content import Lesion, Patches, deflate
 
 ROW = Row(2, "Ä 007", "1", Path("ct"), split="train", label="b", aux=(("m", 2.0),))
 ABOUT = {"inputs": "x", "notes": ["ü"], "series": "s", "content": "c"}

@@ -1,0 +1,140 @@
+"""What goes into a store: one lesion, its patches as compressed chunks, and whether they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from .schema import PATCHES, SPLITS
+
+try:  # the same format at several times zlib's speed; machines that only read or convert can do without
+    from isal import isal_zlib as zlib
+
+    _LEVEL = 2
+except ImportError:  # pragma: no cover - isal is a dependency
+    import zlib  # type: ignore[no-redef]
+
+    _LEVEL = 4
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """What a store says of one lesion besides its patches.
+
+    Attributes
+    ----------
+    patient_id, lesion_id : str
+    split : str
+        `train`, `val` or `test`.
+    label : str
+        One of the store's `label_classes`, or empty when unknown.
+    series : str
+        Digest of the series (or its UID, where its owner keeps UIDs).
+    diameter_mm : float
+        Longest in-slice diameter; NaN when there is no mask.
+    n_readers : int
+        Readers who outlined it; 0 when unknown.
+    aux : mapping of str to float
+        Auxiliary characteristics; a missing one or NaN is unknown.
+    """
+
+    patient_id: str
+    lesion_id: str
+    split: str
+    label: str
+    series: str = ""
+    diameter_mm: float = float("nan")
+    n_readers: int = 0
+    aux: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """The patches of one lesion, images as zlib streams of one chunk each.
+
+    Attributes
+    ----------
+    images : mapping of str to list of bytes
+        `hu` and, unless left out, `rgb`: a zlib stream of the C-order little-endian array per patch.
+    columns : mapping of str to array
+        `plane`, `copy`, `center`, `angle`, `shift`: one element per patch.
+    """
+
+    images: Mapping[str, Sequence[bytes]]
+    columns: Mapping[str, NDArray[Any]]
+
+
+def deflate(array: NDArray[Any]) -> list[bytes]:
+    """A zlib stream for each element along the first axis: a chunk that HDF5's gzip filter reads."""
+    return [zlib.compress(element, _LEVEL) for element in np.ascontiguousarray(array)]
+
+
+def inflate(stream: bytes) -> bytes:
+    """What a chunk holds; its checksum is compared."""
+    inflated: bytes = zlib.decompress(stream)
+    return inflated
+
+
+def check_lesion(lesion: Lesion, label_classes: Container[str], aux_names: Container[str]) -> None:
+    """Refuse what a store of these classes and characteristics cannot hold.
+
+    Raises
+    ------
+    InputError
+        Naming the lesion.
+    """
+
+    def problem(found: str, do: str) -> InputError:
+        return InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
+
+    for text in (lesion.patient_id, lesion.lesion_id, lesion.label, lesion.series):
+        if not _is_text(text):
+            raise problem(f"{text!r} is no text that UTF-8 can hold", "give a str without NUL")
+    if not lesion.patient_id or not lesion.lesion_id:
+        raise problem("a blank patient_id or lesion_id", "give every lesion both")
+    if lesion.split not in SPLITS:
+        raise problem(f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split")
+    if lesion.label and lesion.label not in label_classes:
+        raise problem(f"label {lesion.label!r} is not in label_classes", "mend the label or the classes")
+    if unknown := sorted(name for name in lesion.aux or () if name not in aux_names):
+        raise problem(f"characteristic {unknown[0]!r} is not in aux_levels", "declare its levels")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a fixed-length UTF-8 string gives the value back; trailing NULs would be lost."""
+    return isinstance(value, str) and "\0" not in value and value == value.encode(errors="replace").decode()
+
+
+def as_hu(hu: ArrayLike) -> NDArray[np.int16]:
+    """Patches as int16 HU, refused unless that changes no value."""
+    array = np.asarray(hu)
+    if array.ndim != 3 or array.shape[1:] != PATCHES["hu"].tail or array.dtype.kind not in "iu":
+        found = f"hu is {array.dtype} {array.shape}"
+        raise InputError(found, "give integer HU of shape (N, 64, 64)")
+    cast = array.astype("<i2")
+    if not np.array_equal(cast, array):
+        raise InputError(f"HU from {array.min()} to {array.max()} do not fit int16", "clip them first")
+    if not len(cast):
+        raise InputError("hu holds no patch", "leave the lesion out, or list it with skip")
+    return cast
+
+
+def as_column(name: str, value: ArrayLike, count: int) -> NDArray[Any]:
+    """A patch column of `count` elements from an array or a scalar; nothing is rounded, wrapped or cut."""
+    column, given = PATCHES[name], np.asarray(value)
+    try:
+        cast = given.astype(column.dtype)
+        fits = np.array_equal(cast, given, equal_nan=True)
+        values = np.broadcast_to(cast, (count, *column.tail))
+    except (ValueError, TypeError) as error:
+        shape = ", ".join(map(str, (count, *column.tail)))
+        raise InputError(f"{name} is {given.dtype} {given.shape}", f"give numbers of shape ({shape})") from error
+    if not fits or (name == "plane" and values.max(initial=0) > 2):
+        found = f"{name} has values from {given.min()} to {given.max()}"
+        raise InputError(found, "give 0, 1 or 2" if name == "plane" else f"give what fits {column.dtype}")
+    return values
