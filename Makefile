@@ -11,9 +11,13 @@ demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
 	$(BIN)/ctpatch info demo/demo.h5
 	$(BIN)/ctpatch verify demo/demo.h5
+	@echo
+	@echo "A demonstration of training, not a result: few patches, few epochs, simulated lesions, random weights."
+	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/small.h5 --patches 8 --augment 1 --no-rgb --jobs 2
+	$(BIN)/mtltrain fit demo/small.h5 --arch mtl-ri stl-ri --epochs 3 --out demo/comparison
 
 demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
-	rm -rf demo/cohort
+	rm -rf demo
 	$(BIN)/ctpatch phantom --manifest manifests/demo.csv --out demo/cohort
 
 test: .venv/.installed lint
