@@ -142,14 +142,13 @@ def test_ctpatch_never_imports_torch_or_mtltrain():
         assert not heads & {"torch", "torchvision", "mtltrain"}, name
 
 
-def test_mtltrain_imports_the_store_and_its_errors_only():
+def test_mtltrain_imports_the_store_only():
     if not (ROOT / "mtltrain").is_dir():
         pytest.skip("mtltrain is not here")
     for name, path in modules("mtltrain").items():
         for imported in imports_of(path, "mtltrain", name):
             if imported.partition(".")[0] == "ctpatch":
-                inner = imported.split(".")[1:2]  # the errors come with the reader that raises them
-                assert inner in (["store"], ["errors"]), f"mtltrain.{name} imports {imported}"
+                assert imported.split(".")[1:2] == ["store"], f"mtltrain.{name} imports {imported}"
 
 
 def calls(tree):

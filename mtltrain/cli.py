@@ -1,0 +1,132 @@
+"""The `mtltrain` command: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from ctpatch.store import CtpatchError
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other refusal."""
+        self.exit(2, f"{self.prog}: {message}. Do: see {self.prog} --help.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; 0 done, 1 failed while running (what was finished is kept), 2 wrong input or call."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except CtpatchError as error:
+        print(f"mtltrain: {error}", file=sys.stderr)
+        return error.exit_status
+    except OSError as error:
+        print(f"mtltrain: {error}. Do: see that the folder of the results can be written.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("mtltrain: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="mtltrain", description="Train and compare multi-task and single-task CNNs on a patch store.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_fit(commands.add_parser("fit", help="train the architectures and compare them"))
+    predict = commands.add_parser("predict", help="apply the trained runs of a run folder to a store")
+    predict.add_argument("folder", type=Path, metavar="RUN")
+    predict.add_argument("store", type=Path, metavar="STORE")
+    predict.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
+    predict.add_argument("--out", type=Path, help="a CSV file (default: beside the store)")
+    predict.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    predict.set_defaults(run=_predict)
+    compare = commands.add_parser("compare", help="show the results of several run folders side by side")
+    compare.add_argument("folders", type=Path, nargs="+", metavar="RUN")
+    compare.set_defaults(run=_compare)
+    return parser
+
+
+def _add_fit(fit: argparse.ArgumentParser) -> None:
+    archs = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
+    fit.add_argument("store", type=Path, metavar="STORE")
+    fit.add_argument("--arch", nargs="+", default=archs, choices=archs, help="default: all four")
+    fit.add_argument("--out", type=Path, help="the run folder (default: beside the store)")
+    fit.add_argument("--backbone", default="alexnet", help="a torchvision classification network")
+    fit.add_argument("--weights", type=Path, help="pre-trained weights: a torchvision state dict or a run's best.pt")
+    fit.add_argument("--epochs", type=_at_least(1), default=100, help="at most (default: %(default)s)")
+    fit.add_argument("--patience", type=_at_least(1), default=10, help="epochs without a better validation AUC")
+    fit.add_argument("--batch-size", type=_at_least(1), default=50)
+    fit.add_argument("--lr", type=_positive, default=1e-3, help="of new layers; pre-trained ones take a fifth of it")
+    fit.add_argument("--seeds", type=_at_least(0), nargs="+", default=[0])
+    fit.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
+    fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
+    fit.set_defaults(run=_fit)
+
+
+def _fit(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from .compare import format_tables
+    from .fit import Settings, pick_device
+    from .folder import fit_folder
+
+    device = str(pick_device(args.device))
+    settings = Settings(args.backbone, args.epochs, args.patience, args.batch_size, args.lr, device)
+    out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
+    metrics = fit_folder(
+        args.store,
+        out,
+        list(dict.fromkeys(args.arch)),
+        list(dict.fromkeys(args.seeds)),
+        settings,
+        weights=args.weights,
+        positive=args.positive,
+        order=args.label_order,
+        log=lambda line: print(line, flush=True),
+        watch=lambda batches, title: tqdm(batches, title, disable=None, leave=False),
+    )
+    print(f"\n{format_tables(metrics)}\n\n{out / 'report.html'}")
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from .fit import pick_device
+    from .folder import predict_folder, write_csv
+
+    out = args.out or args.store.with_name(f"{args.store.stem}-predictions.csv")
+    write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))
+    print(out)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from .compare import format_comparison, load_metrics
+
+    print(format_comparison({str(folder): load_metrics(folder) for folder in args.folders}))
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+        return int(text)
+
+    return read
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""Training: a run is one architecture with one seed; a run folder holds the runs of one call and their comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ctpatch.store import CtpatchError, InputError, PatchStore, one_line
+
+from . import checkpoint, metrics, models
+from .data import Cohort, Patches, load_patches, render
+from .loss import multitask_loss
+from .tasks import Task, targets
+
+Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
+"""Wraps an epoch's batches to show progress; the text says which epoch of which run."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the weights of a run, besides its architecture and seed; the paper's section 2.3 by default."""
+
+    backbone: str = "alexnet"
+    epochs: int = 100
+    patience: int = 10
+    batch_size: int = 50
+    lr: float = 1e-3
+    device: str = "cpu"
+    tl_weights: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One architecture, trained once: everything that decides its weights."""
+
+    arch: str
+    seed: int
+    settings: Settings
+    cohort: Cohort
+    tasks: Sequence[Task]
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """Also the run's place below the run folder."""
+        return f"{self.arch}/seed-{self.seed}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been made with to belong to this run; numbers, text, lists and dicts only."""
+        settings = asdict(self.settings)
+        if self.arch.endswith("ri"):
+            settings["tl_weights"] = ""
+        tasks = [{**asdict(task), "levels": list(task.levels)} for task in self.tasks]
+        return {
+            "arch": self.arch,
+            "seed": self.seed,
+            "store": self.digest,
+            "classes": list(self.cohort.classes),
+            "tasks": tasks if self.arch.startswith("mtl") else [],
+            **settings,
+        }
+
+
+def pick_device(name: str) -> torch.device:
+    """`cpu`, `cuda`, or with `auto` the GPU where there is one.
+
+    Raises
+    ------
+    InputError
+        If there is no such device here.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda, but torch sees no GPU here", "use --device cpu")
+    return torch.device(name)
+
+
+def train(
+    run: Run,
+    store: PatchStore,
+    folder: Path,
+    weights: dict[str, Tensor],
+    log: Callable[[str], None],
+    watch: Watch,
+) -> list[dict[str, float]]:
+    """Train one run from its last finished epoch on, leaving best.pt in `folder`; the history, one dict per epoch.
+
+    Seeds are derived from (seed, epoch), so an interrupted run needs no generator's state to go on as if nothing had
+    happened: on a CPU, with the same number of threads, its final weights are the same bits.
+
+    Raises
+    ------
+    CtpatchError
+        If the loss is no longer finite, or memory runs out; finished epochs are kept.
+    """
+    device = torch.device(run.settings.device)
+    gpus = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(gpus), _out_of_memory(run.settings.batch_size, device):
+        torch.manual_seed(number("initial", run.seed))
+        session = _Session(run, store, device, weights)
+        session.resume(folder / "last.pt", log)
+        while session.unfinished():
+            session.epoch(watch)
+            session.save(folder)
+            log(f"{run.name} " + "  ".join(f"{k} {v:.4g}" for k, v in session.history[-1].items()))
+    return session.history
+
+
+class _Session:
+    """A network in training: the state that a checkpoint holds, and the data it is trained on."""
+
+    def __init__(self, run: Run, store: PatchStore, device: torch.device, weights: dict[str, Tensor]):
+        self.run, self.device, self.history = run, device, list[dict[str, float]]()
+        self.net = build(run.identity).to(device)
+        if run.arch.endswith("tl"):
+            models.load_pretrained(self.net, weights)
+        groups = models.parameter_groups(self.net, run.settings.lr, run.arch.endswith("tl"))
+        self.optimizer = torch.optim.Adam(groups, lr=run.settings.lr, fused=True)
+        self.train, self.val = (load_patches(store, split, device) for split in ("train", "val"))
+        self.label = torch.from_numpy(run.cohort.label).to(device)
+        self.levels = targets(run.cohort, run.tasks).to(device)
+
+    def resume(self, path: Path, log: Callable[[str], None]) -> None:
+        state = checkpoint.newest(path)
+        if state is None:
+            return
+        refuse_difference(state["run"], self.run.identity, path)
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.history = state["history"]
+        log(f"{self.run.name} goes on after epoch {len(self.history)}")
+
+    def best(self) -> int:
+        """Number of the first epoch with the highest validation AUC."""
+        aucs = [entry["val_auc"] for entry in self.history]
+        return aucs.index(max(aucs)) + 1 if aucs else 0
+
+    def unfinished(self) -> bool:
+        settings, done = self.run.settings, len(self.history)
+        return done < settings.epochs and done - self.best() < settings.patience
+
+    def epoch(self, watch: Watch) -> None:
+        epoch = len(self.history) + 1
+        torch.manual_seed(number("dropout", self.run.seed, epoch))
+        order = torch.from_numpy(shuffled(len(self.train.hu), self.run.seed, epoch)).to(self.device)
+        batches = order.split(self.run.settings.batch_size)
+        self.net.train()
+        total = 0.0
+        for batch in watch(batches, f"{self.run.name} epoch {epoch}"):
+            total += self.step(batch) * len(batch)
+        self.history.append({"epoch": epoch, "train_loss": total / len(order), "val_auc": self.validate()})
+
+    def validate(self) -> float:
+        """AUC of the validation lesions, macro one-vs-rest with more than two classes."""
+        rows, tables = predict(self.net, self.val)
+        cohort = self.run.cohort
+        positive = cohort.classes.index(cohort.order[-1])
+        auc = metrics.auc(*metrics.one_vs_rest(tables[0], cohort.label[rows], positive)).value
+        assert auc is not None  # read_cohort saw to every class
+        return auc
+
+    def step(self, batch: Tensor) -> float:
+        """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
+        lesion = self.train.lesion[batch]
+        major, auxiliary = forward(self.net, self.train.hu[batch])
+        weights = [task.weight for task in self.run.tasks]
+        loss = multitask_loss(major, self.label[lesion], auxiliary, self.levels[lesion], weights)
+        loss.backward()
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        size = torch.nn.utils.get_total_norm(gradients)
+        value = float(loss.detach() + 0 * size)
+        if not math.isfinite(value):
+            raise self.not_finite(lesion)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return value
+
+    def not_finite(self, lesion: Tensor) -> CtpatchError:
+        rows = self.run.cohort.lesions.iloc[sorted(set(lesion.tolist()))]
+        names = ", ".join(f"{p}/{k}" for p, k in zip(rows["patient_id"], rows["lesion_id"], strict=True))
+        return CtpatchError(
+            f"{self.run.name}: the loss or its gradient is not finite in epoch {len(self.history) + 1}, in a batch of "
+            f"lesions {one_line(names)}; the step was not made, best.pt is of epoch {self.best()}. "
+            "Do: try a lower --lr."
+        )
+
+    def save(self, folder: Path) -> None:
+        """best.pt first: where the machine stops between the two, the epoch is done again and best.pt with it."""
+        state = {"run": self.run.identity, "history": self.history, "model": self.net.state_dict()}
+        if self.best() == len(self.history):
+            checkpoint.save(folder / "best.pt", state)
+        checkpoint.save(folder / "last.pt", {**state, "optimizer": self.optimizer.state_dict()}, keep=True)
+
+
+def build(identity: dict[str, Any]) -> models.Network:
+    """The network of a run or checkpoint, freshly initialised."""
+    levels = [len(task["levels"]) for task in identity["tasks"]]
+    return models.build(identity["arch"], identity["backbone"], len(identity["classes"]), levels)
+
+
+def load_network(state: dict[str, Any], device: torch.device) -> models.Network:
+    """The trained network of a checkpoint."""
+    net = build(state["run"])
+    net.load_state_dict(state["model"])
+    return net.to(device)
+
+
+def forward(net: models.Network, hu: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits of patches (N, 64, 64), in float32; on a GPU the network itself computes in bfloat16."""
+    pictures = render(hu).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.bfloat16, enabled=hu.is_cuda):
+        major, auxiliary = net(pictures)
+    return major.float(), [logits.float() for logits in auxiliary]
+
+
+@torch.no_grad()
+def predict(
+    net: models.Network, patches: Patches, batch_size: int = 50
+) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    """Probabilities, averaged over each lesion's patches.
+
+    Returns
+    -------
+    rows : array, shape (lesions,)
+        The store's rows of the lesions that have patches, ascending.
+    tables : list of arrays, shapes (lesions, classes)
+        Of the major task, then of each auxiliary one.
+    """
+    net.eval()
+    outputs = [forward(net, hu) for hu in patches.hu.split(batch_size)]
+    tables = [torch.cat(part).double().softmax(1) for part in zip(*([o[0], *o[1]] for o in outputs), strict=True)]
+    rows, index, count = patches.lesion.unique(return_inverse=True, return_counts=True)
+    means = [t.new_zeros(len(count), t.shape[1]).index_add_(0, index, t) / count[:, None] for t in tables]
+    if not all(mean.isfinite().all() for mean in means):
+        raise CtpatchError("the network's outputs are not finite. Do: try a lower --lr.")
+    return rows.cpu().numpy(), [mean.cpu().numpy() for mean in means]
+
+
+def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of the patches in an epoch: a function of (seed, epoch) alone."""
+    return np.random.default_rng(number("order", seed, epoch)).permutation(n)
+
+
+def number(*parts: object) -> int:
+    """A 63-bit seed from what it is for."""
+    text = "\0".join(map(str, ("mtltrain-1", *parts)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def refuse_difference(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
+    """Raise InputError on the first value in which a checkpoint or run folder differs from this call."""
+    for key, value in now.items():
+        if saved.get(key) != value:
+            raise InputError(
+                f"made with {key} = {saved.get(key)}, this call has {value}",
+                "repeat the earlier call, or name another folder with --out",
+                where,
+            )
+
+
+@contextmanager
+def _out_of_memory(batch_size: int, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+            raise
+        raise CtpatchError(
+            f"out of memory on {device} at a peak of {_peak(device)} MiB with batches of {batch_size} patches of "
+            "64 x 64 shown at 224 x 224; finished epochs are kept. Do: lower --batch-size, in another --out."
+        ) from error
+
+
+def _peak(device: torch.device) -> int:
+    """Most MiB that were in use."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() // 2**20
+    import resource  # not on Windows
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -1,0 +1,216 @@
+"""The paper's multi-task wiring over any torchvision classification network, and the plain network beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from ctpatch.store import InputError
+
+from . import checkpoint
+
+ARCHITECTURES = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
+WIDTH = 4096
+"""Nodes of FC1 and FC2, as in AlexNet's own fully-connected layers."""
+
+CONVOLUTION_LR_RATIO = 0.2
+"""Pre-trained layers learn at 2e-4 where new ones learn at 1e-3."""
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    name: {"aux_logits": False, "transform_input": True, "init_weights": False}
+    for name in ("googlenet", "inception_v3")
+}
+
+
+class SingleTask(nn.Module):
+    """The plain network with its last layer resized; returns (logits (N, classes), [])."""
+
+    def __init__(self, backbone: str, classes: int):
+        super().__init__()
+        self.backbone = _torchvision(backbone)
+        name, head = list(self.backbone.named_children())[-1]
+        self.new = _resize_last(self.backbone, name, head, classes)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`pictures` (N, 3, 224, 224)."""
+        return self.backbone(pictures), []
+
+    def new_layers(self) -> Iterator[nn.Module]:
+        """Layers that no pre-trained weights are loaded into."""
+        return (self.backbone.get_submodule(name) for name in self.new)
+
+
+class MultiTask(nn.Module):
+    """FC0 -> FC1 -> one softmax per auxiliary task; FC0 -> FC2; concat(FC2, those softmaxes) -> the major softmax.
+
+    Returns the logits of the major task (N, classes) and of each auxiliary task (N, levels).
+    """
+
+    def __init__(self, backbone: str, classes: int, levels: Sequence[int]):
+        super().__init__()
+        self.backbone = _torchvision(backbone)
+        name, head = list(self.backbone.named_children())[-1]
+        before, size = _before_first_linear(head)
+        setattr(self.backbone, name, before)
+        self.fc1, self.fc2 = (
+            nn.Sequential(nn.Linear(size, WIDTH), nn.ReLU(inplace=True), nn.Dropout(0.5)) for _ in range(2)
+        )
+        self.auxiliary = nn.ModuleList(nn.Linear(WIDTH, n) for n in levels)
+        self.major = nn.Linear(WIDTH + sum(levels), classes)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`pictures` (N, 3, 224, 224)."""
+        fc0 = self.backbone(pictures)
+        fc1, fc2 = self.fc1(fc0), self.fc2(fc0)
+        auxiliary = [task(fc1) for task in self.auxiliary]
+        return self.major(torch.cat([fc2, *(logits.softmax(1) for logits in auxiliary)], 1)), auxiliary
+
+    def new_layers(self) -> Iterator[nn.Module]:
+        """Layers that no pre-trained weights are loaded into."""
+        return iter((self.fc1, self.fc2, self.auxiliary, self.major))
+
+
+Network = SingleTask | MultiTask
+
+
+def build(arch: str, backbone: str, classes: int, levels: Sequence[int]) -> Network:
+    """A network with fresh Gaussian weights drawn from torch's global generator.
+
+    Parameters
+    ----------
+    arch : str
+        One of ARCHITECTURES.
+    backbone : str
+        A torchvision classification network.
+    classes : int
+        Diagnostic classes.
+    levels : sequence of int
+        Levels of each auxiliary task; a single-task network takes no notice of them.
+    """
+    net = MultiTask(backbone, classes, levels) if arch.startswith("mtl") else SingleTask(backbone, classes)
+    initialise(net)
+    return net.to(memory_format=torch.channels_last)
+
+
+def initialise(net: nn.Module) -> None:
+    """Gaussian weights of variance 2 / fan-in (He et al., ICCV 2015) and zero biases.
+
+    A fixed standard deviation of 0.01 shrinks AlexNet's signal from layer to layer until only the last biases learn:
+    see docs/performance.md for the two measured side by side.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=math.sqrt(2 / module.weight[0].numel()))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str, Any]]:
+    """Adam's groups: everything at `lr`, but pre-trained layers at a fifth of it."""
+    if not pretrained:
+        return [{"params": list(net.parameters()), "lr": lr}]
+    new = [p for layer in net.new_layers() for p in layer.parameters()]
+    ids = {id(p) for p in new}
+    old = [p for p in net.parameters() if id(p) not in ids]
+    return [{"params": old, "lr": CONVOLUTION_LR_RATIO * lr}, {"params": new, "lr": lr}]
+
+
+def load_pretrained(net: Network, weights: dict[str, Tensor]) -> None:
+    """Copy all but the new layers from a state dict of the plain torchvision network.
+
+    Raises
+    ------
+    InputError
+        If the state dict is not one of this backbone.
+    """
+    new = {id(t) for layer in net.new_layers() for t in layer.state_dict(keep_vars=True).values()}
+    wanted = {k: t for k, t in net.backbone.state_dict(keep_vars=True).items() if id(t) not in new}
+    bad = [k for k, t in wanted.items() if k not in weights or weights[k].shape != t.shape]
+    if bad:
+        raise InputError(
+            f"the weights lack {len(bad)} of the backbone's {len(wanted)} tensors, or differ in shape ({bad[0]} first)",
+            "name the --backbone that they were trained with",
+        )
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(weights[name])
+
+
+def weights_name(backbone: str, file: Path | None) -> str:
+    """What identifies the pre-trained weights: torchvision's name, or a file's name and digest."""
+    return f"{file.name} sha256 {checkpoint.file_digest(file)}" if file else str(_published(backbone))
+
+
+def read_weights(backbone: str, file: Path | None) -> dict[str, Tensor]:
+    """Pre-trained weights, as a state dict of the plain torchvision network.
+
+    Parameters
+    ----------
+    backbone : str
+        A torchvision classification network.
+    file : Path or None
+        A torchvision state dict or an earlier run's best.pt; None: ImageNet weights through torchvision.
+
+    Raises
+    ------
+    InputError
+        If they cannot be had.
+    """
+    if file is not None:
+        return {name.removeprefix("backbone."): t for name, t in checkpoint.load_weights(file).items()}
+    try:
+        return _published(backbone).get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:  # no network, or another file than the published one
+        raise InputError(
+            f"ImageNet weights of {backbone} cannot be had ({type(error).__name__}: {error})",
+            "give a torchvision state dict with --weights FILE, or train without: --arch mtl-ri stl-ri",
+        ) from None
+
+
+def _published(backbone: str) -> Any:
+    _refuse_unknown(backbone)
+    return torchvision.models.get_model_weights(backbone).DEFAULT
+
+
+def _refuse_unknown(backbone: str) -> None:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if backbone not in known:
+        raise InputError(f"torchvision has no network {backbone!r}", f"take one of {', '.join(known)}")
+
+
+def _torchvision(backbone: str) -> nn.Module:
+    _refuse_unknown(backbone)
+    return torchvision.models.get_model(backbone, weights=None, **_OPTIONS.get(backbone, {}))
+
+
+def _before_first_linear(head: nn.Module) -> tuple[nn.Module, int]:
+    """The head's layers up to FC0, and the size of FC0; a convolutional head's FC0 is the pooled features."""
+    layers = list(head.children()) or [head]
+    for i, layer in enumerate(layers):
+        if isinstance(layer, nn.Linear):
+            return nn.Sequential(*layers[:i]), layer.in_features
+    convolution = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), convolution.in_channels
+
+
+def _resize_last(net: nn.Module, name: str, head: nn.Module, classes: int) -> list[str]:
+    """Give the head's last layer `classes` outputs; the names of its linear and resized layers."""
+    layers = {
+        f"{name}.{part}".rstrip("."): layer
+        for part, layer in head.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    }
+    last, layer = list(layers.items())[-1]
+    fresh: nn.Module
+    if isinstance(layer, nn.Linear):
+        fresh = nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
+    else:
+        fresh = nn.Conv2d(layer.in_channels, classes, layer.kernel_size)  # type: ignore[arg-type]
+    net.set_submodule(last, fresh)
+    return list(layers)

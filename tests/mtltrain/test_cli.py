@@ -1,0 +1,156 @@
+"""The command: one line and status 2 for a wrong call, a killed run that goes on, and one direction of imports."""
+
+import ast
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from toystore import write_store
+
+import mtltrain
+from mtltrain import checkpoint
+from mtltrain.cli import main
+
+PACKAGE = Path(mtltrain.__file__).parent
+ORDER = ["checkpoint", "data", "tasks", "models", "loss", "metrics", "fit", "compare", "report", "folder", "cli"]
+FAST = ["--backbone", "shufflenet_v2_x0_5", "--epochs", "1", "--arch", "stl-ri", "--device", "cpu"]
+
+
+def test_fit_predict_compare(store, tmp_path, capsys):
+    assert main(["fit", str(store), *FAST]) == 0
+    printed = capsys.readouterr().out
+    out = tmp_path / "toy-mtltrain"
+    for text in ("Table 1", "Table 2", "STL+RI", "stl-ri/seed-0 epoch 1", str(out / "report.html")):
+        assert text in printed
+    assert main(["predict", str(out), str(store)]) == 0
+    assert (tmp_path / "toy-predictions.csv").read_text().count("\n") == 1 + 8
+    shutil.copytree(out, tmp_path / "second")
+    assert main(["compare", str(out), str(tmp_path / "second")]) == 0
+    assert capsys.readouterr().out.count("STL+RI") == 2
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        [],
+        ["train"],
+        ["fit"],
+        ["fit", "{store}", "--epochs", "0"],
+        ["fit", "{store}", "--batch-size", "1.5"],
+        ["fit", "{store}", "--lr", "nan"],
+        ["fit", "{store}", "--lr", "-1"],
+        ["fit", "{store}", "--seeds", "-1"],
+        ["fit", "{store}", "--arch", "cnn"],
+        ["fit", "{store}", "--backbone", "lenet"],
+        ["fit", "{store}", "--positive", "T4"],
+        ["fit", "{store}", "--label-order", "benign"],
+        ["fit", "{store}", "--arch", "stl-tl", "--weights", "absent.pt"],
+        ["fit", "{store}", "--arch", "stl-tl", "--weights", "{store}"],
+        ["fit", "{store}", "--arch", "stl-ri", "--weights", "{store}"],
+        ["fit", "absent.h5"],
+        ["predict", "absent", "{store}"],
+        ["predict", "absent", "{store}", "--split", "all"],
+        ["compare"],
+        ["compare", "absent"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_calls(store, capsys, call):
+    try:
+        status = main([word.format(store=store) for word in call])
+    except SystemExit as error:
+        status = error.code
+    printed = capsys.readouterr()
+    assert (status, printed.out) == (2, "")
+    assert re.fullmatch(r"mtltrain.*: .*\. Do: .*\.\n", printed.err)
+
+
+def test_results_cannot_be_written(store, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["fit", str(store), *FAST, "--out", str(tmp_path / "file")]) == 1
+    assert re.fullmatch(r"mtltrain: .*\. Do: .*\.\n", capsys.readouterr().err)
+
+
+def test_a_foreign_folder(store, tmp_path, capsys):
+    for content in ("{}", "[]", "no JSON"):
+        (tmp_path / "config.json").write_text(content)
+        assert main(["fit", str(store), *FAST, "--out", str(tmp_path)]) == 2
+        assert re.fullmatch(r"mtltrain: .*config.json: .*\. Do: .*\.\n", capsys.readouterr().err)
+
+
+def test_offline(store, capsys, monkeypatch, tmp_path):
+    import torch
+
+    def offline(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    assert main(["fit", str(store), "--backbone", "shufflenet_v2_x0_5"]) == 2
+    printed = capsys.readouterr()
+    assert "--weights FILE" in printed.err
+    assert "--arch mtl-ri stl-ri" in printed.err
+    assert not (tmp_path / "toy-mtltrain").exists()
+
+
+def test_killed_and_started_again(tmp_path):
+    """SIGKILL after an epoch; the command, repeated, ends with the weights of an undisturbed run."""
+    store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
+    call = [
+        sys.executable,
+        "-m",
+        "mtltrain.cli",
+        "fit",
+        str(store),
+        *FAST,
+        "--epochs",
+        "3",
+        "--batch-size",
+        "10",
+        "--out",
+    ]
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent), "HOME": str(tmp_path)}
+    last = tmp_path / "killed/stl-ri/seed-0/last.pt"
+    process = subprocess.Popen([*call, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    again = subprocess.run(
+        [*call, str(tmp_path / "killed")], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "goes on after epoch" in again.stdout
+    subprocess.run([*call, str(tmp_path / "whole")], env=environment, capture_output=True, check=True)
+    one, two = (checkpoint.load(tmp_path / name / "stl-ri/seed-0/best.pt") for name in ("killed", "whole"))
+    assert checkpoint.digest(one) == checkpoint.digest(two)
+    tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("killed", "whole")]
+    assert tables[0] == tables[1]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}{'' if module == '.' else ':'}{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def test_of_ctpatch_only_the_reader():
+    used = {name for path in PACKAGE.glob("*.py") for name in imports(path) if name.startswith("ctpatch")}
+    reader = ("open_store", "PatchStore", "CtpatchError", "InputError", "one_line")  # and what it raises
+    assert used == {f"ctpatch.store:{name}" for name in reader}
+
+
+def test_one_direction():
+    assert {path.stem for path in PACKAGE.glob("*.py")} == {*ORDER, "__init__"}
+    for path in PACKAGE.glob("*.py"):
+        for name in imports(path):
+            if name.startswith(".") and path.stem in ORDER and not name.startswith(".__"):
+                assert ORDER.index(name.strip(".").split(":")[0]) < ORDER.index(path.stem), f"{path.name}: {name}"

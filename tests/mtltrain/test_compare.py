@@ -1,0 +1,260 @@
+"""`evaluate` against numbers worked out by hand and with scikit-learn; the tables as they are printed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+
+from ctpatch.errors import InputError
+from mtltrain.compare import (
+    SCHEMA,
+    evaluate,
+    format_comparison,
+    format_tables,
+    load_metrics,
+    read_predictions,
+    run_name,
+    tables,
+)
+from mtltrain.metrics import auc, compare_auc, mcnemar
+
+SELECTION = [
+    {"name": "lobulation", "r": 0.29, "p": 0.0004, "n": 140, "kept": True, "reason": ""},
+    {"name": "cusp", "r": np.nan, "p": None, "n": np.int64(2), "kept": False, "reason": "constant"},
+]
+
+
+def simulate(runs=("mtl-ri", "stl-ri"), seeds=(0,), classes=("T3", "T4"), lesions=40, per_patient=1, seed=0):
+    """Predictions of informative models for test lesions whose labels are known."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, len(classes), lesions)
+    frames = []
+    for run in runs:
+        for number in seeds:
+            score = np.exp(rng.normal(size=(lesions, len(classes))) + 1.2 * np.eye(len(classes))[labels])
+            frame = pd.DataFrame(score / score.sum(axis=1, keepdims=True), columns=[f"p_{name}" for name in classes])
+            places = [(f"{i // per_patient:03d}", str(i % per_patient + 1)) for i in range(lesions)]
+            frame[["patient_id", "lesion_id"]] = places
+            frames.append(frame.assign(run=run, seed=number, split="test", label=np.array(classes)[labels]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def strict(metrics):
+    """Through JSON and back; refuses NaN and numpy's scalars."""
+    return json.loads(json.dumps(metrics, allow_nan=False))
+
+
+def test_table_2_of_one_seed_is_sklearns():
+    table = simulate(runs=["mtl-ri"])
+    found = strict(evaluate(table, ["T3", "T4"]))["runs"]["mtl-ri"]
+    said = np.where(table["p_T4"] > table["p_T3"], "T4", "T3")
+    expected = {
+        "auc": roc_auc_score(table["label"] == "T4", table["p_T4"]),
+        "accuracy": accuracy_score(table["label"], said),
+        "sensitivity": recall_score(table["label"], said, pos_label="T4"),
+        "specificity": recall_score(table["label"], said, pos_label="T3"),
+    }
+    assert {name: item["value"] for name, item in found["metrics"].items()} == pytest.approx(expected)
+    assert all(item["low"] < item["value"] < item["high"] for item in found["metrics"].values())
+    assert found["over_seeds"]["auc"] == {
+        "values": [pytest.approx(expected["auc"])],
+        "mean": pytest.approx(expected["auc"]),
+        "sd": None,
+    }
+
+
+def test_positive_class_turns_sensitivity_and_specificity_round():
+    table = simulate(runs=["mtl-ri"])
+    last, first = (evaluate(table, ["T3", "T4"], positive) for positive in (None, "T3"))
+    assert (last["positive"], first["positive"]) == ("T4", "T3")
+    ours, theirs = (each["runs"]["mtl-ri"]["metrics"] for each in (last, first))
+    assert ours["sensitivity"] == theirs["specificity"]
+    assert ours["specificity"] == theirs["sensitivity"]
+    assert ours["auc"]["value"] == pytest.approx(theirs["auc"]["value"])
+    assert evaluate(table, ["T4", "T3"])["positive"] == "T4"  # the last in sorted order, not in the network's
+
+
+def test_several_seeds_are_averaged_first_and_spread_apart():
+    table = simulate(seeds=(0, 1, 2))
+    found = evaluate(table, ["T3", "T4"])
+    entry = found["runs"]["mtl-ri"]
+    each = [
+        roc_auc_score(part["label"] == "T4", part["p_T4"])
+        for _, part in table[table["run"] == "mtl-ri"].groupby("seed")
+    ]
+    assert entry["seeds"] == [0, 1, 2]
+    assert entry["over_seeds"]["auc"]["values"] == pytest.approx(each)
+    assert entry["over_seeds"]["auc"]["mean"] == pytest.approx(np.mean(each))
+    assert entry["over_seeds"]["auc"]["sd"] == pytest.approx(np.std(each, ddof=1))
+    mean = table.groupby(["run", "patient_id"])["p_T4"].mean().unstack(0)
+    truth = table.drop_duplicates("patient_id").set_index("patient_id")["label"].eq("T4").loc[mean.index]
+    assert entry["metrics"]["auc"]["value"] == auc(mean["mtl-ri"], truth).value
+    test = found["tests"][0]
+    difference, p = compare_auc(mean["mtl-ri"], mean["stl-ri"], truth)
+    assert (test["auc_difference"]["value"], test["p_auc"]) == (difference.value, p)
+    right = [(mean[run] > 0.5) == truth for run in ("mtl-ri", "stl-ri")]
+    assert test["p_mcnemar"] == pytest.approx(mcnemar(*right))
+    assert (test["first_only"], test["second_only"]) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+
+
+def test_seeds_are_never_stacked_as_if_they_were_patients():
+    one = simulate()
+    same = pd.concat([one.assign(seed=seed) for seed in range(5)], ignore_index=True)
+    alone, stacked = evaluate(one, ["T3", "T4"]), evaluate(same, ["T3", "T4"])
+    assert stacked["test"]["lesions"] == 40
+    assert stacked["tests"][0]["p_auc"] == pytest.approx(alone["tests"][0]["p_auc"])
+    assert stacked["tests"][0]["p_mcnemar"] == alone["tests"][0]["p_mcnemar"]
+
+
+def test_only_mtl_against_stl_of_the_same_start_is_tested():
+    found = evaluate(simulate(runs=["stl-ri", "mtl-tl", "mtl-ri", "stl-tl"]), ["T3", "T4"])
+    assert [(test["first"], test["second"]) for test in found["tests"]] == [("mtl-tl", "stl-tl"), ("mtl-ri", "stl-ri")]
+    assert evaluate(simulate(runs=["mtl-tl", "stl-ri"]), ["T3", "T4"])["tests"] == []
+
+
+def test_identical_models_have_p_1():
+    table = simulate(runs=["mtl-tl"])
+    found = evaluate(pd.concat([table, table.assign(run="stl-tl")]), ["T3", "T4"])
+    assert (found["tests"][0]["p_auc"], found["tests"][0]["p_mcnemar"]) == (1.0, 1.0)
+    assert "0.000 (CI undefined)" in format_tables(found)
+    assert "MTL+TL against STL+TL: both models rank the lesions alike" in format_tables(found)
+
+
+def test_order_of_rows_and_validation_rows_do_not_matter():
+    table = simulate(per_patient=2)
+    more = pd.concat([table, simulate(lesions=7).assign(split="val")]).sample(frac=1, random_state=0)
+    assert strict(evaluate(more, ["T3", "T4"]))["tests"] == strict(evaluate(table, ["T3", "T4"]))["tests"]
+
+
+def test_blank_labels_are_not_scored():
+    table = simulate()
+    blank = table["patient_id"].isin(["001", "002"])
+    found = evaluate(table.assign(label=table["label"].mask(blank, "")), ["T3", "T4"])
+    assert found["test"] == evaluate(table[~blank], ["T3", "T4"])["test"] | {"unlabelled": 2}
+    assert found["runs"] == evaluate(table[~blank], ["T3", "T4"])["runs"]
+    assert found["runs"] == evaluate(table.assign(label=table["label"].mask(blank)), ["T3", "T4"])["runs"]
+
+
+@pytest.mark.parametrize("left", [0, 12])
+def test_one_class_or_no_test_lesion_is_undefined(left):
+    table = simulate(lesions=12).assign(label="T3")
+    found = strict(evaluate(table if left else table.assign(label=""), ["T3", "T4"]))
+    metrics = found["runs"]["mtl-ri"]["metrics"]
+    assert found["test"]["counts"] == {"T3": left, "T4": 0}
+    assert metrics["auc"] == {"value": None, "low": None, "high": None, "reason": "a class has no test lesion"}
+    assert metrics["sensitivity"]["value"] is None
+    assert found["tests"][0]["p_auc"] is None
+    assert (found["tests"][0]["p_mcnemar"] is None) == (left == 0)
+    assert "undefined" in format_tables(found)
+
+
+def test_several_lesions_of_a_patient_are_clustered_and_said_so():
+    table = simulate(per_patient=3, lesions=60)
+    found = evaluate(table, ["T3", "T4"])
+    rows = table[table["run"] == "mtl-ri"]
+    expected = auc(rows["p_T4"], rows["label"] == "T4", rows["patient_id"])
+    assert found["runs"]["mtl-ri"]["metrics"]["auc"] == {
+        "value": pytest.approx(expected.value),
+        "low": pytest.approx(expected.low),
+        "high": pytest.approx(expected.high),
+        "reason": "",
+    }
+    assert (found["test"]["patients"], found["test"]["lesions"]) == (20, 60)
+    assert "Obuchowski" in found["methods"]["auc"]
+    assert found["methods"]["proportions"].startswith("patient bootstrap")
+    assert evaluate(simulate(), ["T3", "T4"])["methods"]["proportions"] == "Wilson"
+
+
+def test_more_than_two_classes():
+    table = simulate(runs=["mtl-ri"], classes=("a", "b", "c"), lesions=90)
+    found = strict(evaluate(table, ["a", "b", "c"]))
+    metrics = found["runs"]["mtl-ri"]["metrics"]
+    scores = table[["p_a", "p_b", "p_c"]].to_numpy()
+    said = np.array(["a", "b", "c"])[scores.argmax(axis=1)]
+    assert found["positive"] is None
+    assert metrics["auc"]["value"] == pytest.approx(roc_auc_score(table["label"], scores, multi_class="ovr"))
+    for name, recall in zip("abc", recall_score(table["label"], said, average=None), strict=True):
+        assert metrics[f"sensitivity {name}"]["value"] == pytest.approx(recall)
+        assert metrics[f"specificity {name}"]["value"] == pytest.approx(np.mean(said[table["label"] != name] != name))
+    assert "specificity c" in tables(found)[next(title for title in tables(found) if "Table 2" in title)].index
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: t.iloc[1:], lambda t: pd.concat([t, t.iloc[:1]]), lambda t: t.assign(label=["T3", *t["label"][:-1]])],
+)
+def test_runs_on_other_lesions_are_refused(change):
+    table = simulate()
+    table.loc[[0, 40], "label"] = "T4"
+    other = change(table[table["run"] == "stl-ri"])
+    with pytest.raises(InputError, match="labelled test lesions once each"):
+        evaluate(pd.concat([table[table["run"] == "mtl-ri"], other]), ["T3", "T4"])
+
+
+def test_auxiliary_tasks_against_the_training_majority():
+    lesions = pd.DataFrame(
+        {"patient_id": list("abcde"), "lesion_id": "1", "split": "test", "level": [1.0, 0, 1, 2, np.nan]}
+    )
+    said = {0: [1.0, 1, 1, 2, 2], 1: [1.0, 0, 0, 2, 2], 2: [1.0, 0, 0, 0, 2]}
+    rows = pd.concat(
+        [lesions.assign(run="mtl-ri", seed=s, task="cusp", predicted=p, majority=1.0) for s, p in said.items()]
+    )
+    found = strict(evaluate(simulate(), ["T3", "T4"], auxiliary=rows))["auxiliary"]
+    assert found[0]["lesions"] == 4
+    assert found[0]["accuracy"]["value"] == 0.75  # the votes are 1, 0, 0, 2
+    assert found[0]["over_seeds"]["values"] == [0.75, 0.75, 0.5]
+    assert found[0]["majority"] == 0.5
+    assert found[0]["p_mcnemar"] == 1.0  # two lesions against one
+    assert "cusp" in format_tables(evaluate(simulate(), ["T3", "T4"], auxiliary=rows))
+
+
+def test_tables_as_printed():
+    found = strict(evaluate(simulate(), ["T3", "T4"], selection=SELECTION))
+    lines = format_tables(found).splitlines()
+    assert found["selection"][1] == {"name": "cusp", "r": None, "p": None, "n": 2, "kept": False, "reason": "constant"}
+    assert lines[0] == "Table 1. Characteristics against the label, training lesions"
+    assert lines[2].split() == ["lobulation", "0.290", "<", "0.001", "140", "yes"]
+    assert lines[3].split() == ["cusp", "undefined", "undefined", "2", "no", "constant"]
+    counts = found["test"]["counts"]
+    assert lines[5] == (
+        f"Table 2. 40 test lesions of 40 patients: {counts['T3']} of class T3, {counts['T4']} of class T4 (positive); "
+        "value (95 % CI)"
+    )
+    item = found["runs"]["mtl-ri"]["metrics"]["auc"]
+    assert lines[7].startswith(f"MTL+RI  {item['value']:.3f} ({item['low']:.3f} to {item['high']:.3f})")
+    assert max(map(len, lines)) <= 120
+    several = format_tables(evaluate(simulate(seeds=(3, 4)), ["T3", "T4"]))
+    assert "mean ± SD over the seeds" in several
+    assert "Probabilities averaged over the seeds; value (95 % CI)" in several
+    assert run_name("stl-tl") == "STL+TL"
+
+
+def test_predictions_are_read_as_text(tmp_path):
+    table = simulate().assign(lesion_id="NA", label="")
+    table.to_csv(tmp_path / "predictions.csv", index=False)
+    found = read_predictions(tmp_path / "predictions.csv")
+    assert found["patient_id"][0] == "000"
+    assert (found["lesion_id"][0], found["label"][0], found["seed"].dtype) == ("NA", "", np.dtype(int))
+    pd.testing.assert_series_equal(found["p_T3"], table["p_T3"])
+
+
+def test_run_folders_side_by_side(tmp_path):
+    metrics = evaluate(simulate(), ["T3", "T4"])
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert load_metrics(tmp_path) == strict(metrics)
+    text = format_comparison({"first": metrics, "second": evaluate(simulate(seed=1), ["T3", "T4"])})
+    assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
+        "first MTL+RI", "first STL+RI", "second MTL+RI", "second STL+RI"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"schema": "other"}'])
+def test_a_folder_without_metrics_is_refused(tmp_path, text):
+    if text is not None:
+        (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(InputError, match=f"no metrics.json of schema {SCHEMA}"):
+        load_metrics(tmp_path)

@@ -1,0 +1,139 @@
+"""The network's input equals the store's pictures; cohorts that would give a wrong answer are refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from toystore import CLASSES, write_store
+
+from ctpatch import InputError, open_store
+from mtltrain.data import (
+    MEAN,
+    STD,
+    WINDOWS,
+    PatchDataset,
+    class_index,
+    label_order,
+    levels,
+    load_patches,
+    read_cohort,
+    refuse_leaks,
+    render,
+)
+
+
+def test_levels_are_the_stores_pictures(tmp_path):
+    with open_store(write_store(tmp_path / "s.h5", rgb=True)) as store:
+        part = store.split("train")
+        got = levels(torch.from_numpy(np.asarray(part.hu))).numpy().transpose(0, 2, 3, 1)
+        np.testing.assert_array_equal(got, np.asarray(part.rgb))
+
+
+@settings(max_examples=20, deadline=None)
+@given(arrays(np.int16, (64, 64), elements=st.integers(-32768, 32767)))
+def test_levels_agree_with_torch_in_float64(hu):
+    up = torch.nn.functional.interpolate(
+        torch.from_numpy(hu).double()[None, None], size=224, mode="bilinear", align_corners=False
+    )[0, 0]
+    got = levels(torch.from_numpy(hu)[None])[0].double()
+    for channel, (low, high) in zip(got, WINDOWS, strict=True):
+        exact = 255 * ((up - low) / (high - low)).clamp(0, 1)
+        assert (channel - exact).abs().max() <= 0.5 + 1e-6
+
+
+def test_render_normalises_as_torchvision_does():
+    hu = torch.tensor([-1024, 400], dtype=torch.int16)[:, None, None].expand(2, 64, 64)
+    mean, std = (torch.tensor(v)[:, None, None].expand(3, 224, 224) for v in (MEAN, STD))
+    torch.testing.assert_close(render(hu), torch.stack([-mean / std, (1 - mean) / std]))
+
+
+def test_dataset_feeds_a_data_loader(store):
+    with open_store(store) as opened:
+        data = PatchDataset(opened, "train")
+        pictures, labels, aux = next(iter(torch.utils.data.DataLoader(data, batch_size=24)))
+        lesions = opened.lesions.iloc[np.asarray(opened.split("train").lesion)]
+        assert len(data) == 24
+        torch.testing.assert_close(pictures, render(torch.from_numpy(np.asarray(opened.split("train").hu))))
+        assert [CLASSES[k] for k in labels] == list(lesions["label"])
+        np.testing.assert_array_equal(aux, lesions[["aux_noise", "aux_size"]])
+
+
+def test_patches_are_loaded_whole(store):
+    with open_store(store) as opened:
+        patches = load_patches(opened, "train", torch.device("cpu"))
+        np.testing.assert_array_equal(patches.hu, np.asarray(opened.split("train").hu))
+        assert patches.lesion.tolist() == [k // 2 for k in range(24)]
+
+
+def table(*rows):
+    return pd.DataFrame(rows, columns=["patient_id", "split"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["P7", "p7", " P7", "P7 ", "00P7", "\uff307"],
+    ids=["same", "case", "blank", "blank after", "zeros", "wide"],
+)
+def test_patient_in_two_splits(other):
+    with pytest.raises(InputError, match="is in test and train"):
+        refuse_leaks(table(("P7", "train"), (other, "test"), ("P8", "val")))
+
+
+def test_different_patients_pass():
+    refuse_leaks(table(("P7", "train"), ("P70", "test"), ("0", "val"), ("00", "val")))
+
+
+@pytest.mark.parametrize("counts", [{"train": 4, "val": 1}, {"train": 1, "val": 4}, {"train": 4}, {"val": 4}])
+def test_a_class_missing(tmp_path, counts):
+    with open_store(write_store(tmp_path / "s.h5", counts)) as opened, pytest.raises(InputError, match="each class"):
+        read_cohort(opened)
+
+
+def test_one_class_in_all(tmp_path):
+    path = write_store(tmp_path / "s.h5", classes=("benign",))
+    with open_store(path) as opened, pytest.raises(InputError, match="1 class"):
+        read_cohort(opened)
+
+
+def test_cohort(store):
+    with open_store(store) as opened:
+        cohort = read_cohort(opened)
+        assert (cohort.positive, cohort.label[:4].tolist()) == ("malignant", [0, 1, 0, 1])
+        assert "train: 6 of malignant" in cohort.notes
+        assert read_cohort(opened, "benign").order == ("malignant", "benign")
+
+
+def test_constant_patches_are_told(tmp_path):
+    from ctpatch import StoreWriter
+
+    with StoreWriter(tmp_path / "s.h5", label_classes=CLASSES, rgb=False) as writer:
+        for k in range(4):
+            split = "train" if k < 2 else "val"
+            hu = np.zeros((1, 64, 64), np.int16)
+            writer.add(patient_id=str(k), split=split, label=CLASSES[k % 2], hu=hu)
+    with open_store(tmp_path / "s.h5") as opened:
+        assert read_cohort(opened).notes[-1] == "2 of 2 training patches are of one HU throughout"
+
+
+def test_label_order():
+    assert label_order(("a", "b"), None, None) == ("a", "b")
+    assert label_order(("a", "b"), "a", None) == ("b", "a")
+    assert label_order(("a", "b", "c"), None, ["b", "a", "c"]) == ("b", "a", "c")
+
+
+@pytest.mark.parametrize(
+    ("classes", "positive", "order"),
+    [("ab", "c", None), ("abc", "a", None), ("abc", None, None), ("abc", None, ["a", "b"]), ("ab", None, ["a", "a"])],
+)
+def test_label_order_refused(classes, positive, order):
+    with pytest.raises(InputError):
+        label_order(tuple(classes), positive, order)
+
+
+def test_class_index():
+    assert class_index(pd.Series(["b", "", "a"]), ["a", "b"]).tolist() == [1, -1, 0]
+    with pytest.raises(InputError, match="'c' is not one of a, b"):
+        class_index(pd.Series(["c"]), ["a", "b"])

@@ -1,0 +1,186 @@
+"""The run folder: a planted signal is found and none is made up; finished runs are left alone."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from toystore import write_store
+
+from ctpatch import InputError
+from mtltrain import checkpoint, models
+from mtltrain.fit import Settings
+from mtltrain.folder import fit_folder, predict_folder, write_csv
+
+SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
+FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metrics.json", "report.html"}
+FILES |= {"roc.png", "training.png"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _narrow():
+    """Small FC1 and FC2: checkpoints of 1 MB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "WIDTH", 64)
+        yield
+
+
+def contents(folder):
+    return {path.relative_to(folder): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*.*")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A store and the folder of the RI pair trained on it."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("finished")
+    path = write_store(folder / "s.h5")
+    fit_folder(path, folder / "out", ["mtl-ri", "stl-ri"], [0], SMALL)
+    return path, folder / "out"
+
+
+def test_planted_signal(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 40}, patches=3)
+    settings = Settings("shufflenet_v2_x0_5", epochs=3, batch_size=12)
+    metrics = fit_folder(path, tmp_path / "out", ["mtl-ri", "stl-ri"], [0], settings)
+    assert all(run["metrics"]["auc"]["value"] >= 0.9 for run in metrics["runs"].values())
+    assert [(row["task"], row["lesions"]) for row in metrics["auxiliary"]] == [("size", 40)]
+
+
+def test_shuffled_labels(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 60}, signal=False, aux=False)
+    metrics = fit_folder(
+        path, tmp_path / "out", ["stl-ri"], [0], Settings("shufflenet_v2_x0_5", epochs=2, batch_size=12)
+    )
+    auc = metrics["runs"]["stl-ri"]["metrics"]["auc"]
+    assert auc["low"] <= 0.5 <= auc["high"]
+
+
+def test_what_a_folder_holds(finished):
+    out = finished[1]
+    assert {item.name for item in out.iterdir() if item.is_file()} == FILES
+    runs = {item.name for item in (out / "mtl-ri" / "seed-0").iterdir()}
+    assert runs == {"best.pt", "history.csv", "predictions.csv", "auxiliary.csv"}
+    table = pd.read_csv(out / "predictions.csv", dtype=str)
+    columns = ["run", "seed", "patient_id", "lesion_id", "split", "label", "p_benign", "p_malignant"]
+    assert list(table) == columns
+    assert table.groupby(["run", "split"]).size().to_dict() == {
+        (r, s): 8 for r in ("mtl-ri", "stl-ri") for s in ("val", "test")
+    }
+    config = json.loads((out / "config.json").read_text())
+    assert (config["backbone"], config["seeds"], config["store"]) == ("shufflenet_v2_x0_5", [0], "s.h5")
+    assert {"torch", "python", "threads"} < set(config["versions"][0])
+    assert str(out.parent) not in (out / "config.json").read_text()
+
+
+def test_again_changes_nothing(finished):
+    path, out = finished
+    before = contents(out)
+    fit_folder(path, out, ["mtl-ri", "stl-ri"], [0], SMALL)
+    assert contents(out) == before
+
+
+def test_another_seed_leaves_the_finished_runs_alone(finished):
+    path, out = finished
+    before = contents(out)
+    metrics = fit_folder(path, out, ["stl-ri"], [3], SMALL)
+    after = contents(out)
+    assert all(after[name] == before[name] for name in before if "seed-0" in name.parts)
+    assert metrics["runs"]["stl-ri"]["seeds"] == [0, 3]
+    assert json.loads((out / "config.json").read_text())["seeds"] == [0, 3]
+
+
+def test_changed_settings_are_refused(finished):
+    path, out = finished
+    with pytest.raises(InputError, match=r"made with lr = 0.001, this call has 0.01\."):
+        fit_folder(path, out, ["stl-ri"], [0], Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12, lr=0.01))
+
+
+def test_changed_store_is_refused(finished, tmp_path):
+    with pytest.raises(InputError, match="made with store_sha256 = "):
+        fit_folder(write_store(tmp_path / "s.h5", seed=5), finished[1], ["stl-ri"], [0], SMALL)
+
+
+def test_nothing_to_learn_beside_the_label(tmp_path):
+    path = write_store(tmp_path / "s.h5", aux=False)
+    with pytest.raises(InputError, match="none of 0 characteristics"):
+        fit_folder(path, tmp_path / "out", ["stl-ri", "mtl-ri"], [0], SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_nobody_uses(store, tmp_path):
+    with pytest.raises(InputError, match="no architecture starts from them"):
+        fit_folder(store, tmp_path / "out", ["stl-ri"], [0], SMALL, weights=tmp_path / "w.pt")
+
+
+def test_missing_weights_stop_before_anything(store, tmp_path):
+    with pytest.raises(InputError, match=r"w.pt: cannot be read"):
+        fit_folder(store, tmp_path / "out", ["stl-ri", "stl-tl"], [0], SMALL, weights=tmp_path / "w.pt")
+    assert not (tmp_path / "out").exists()
+
+
+def test_misfit_weights_stop_before_anything(store, tmp_path):
+    torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(InputError, match="name the --backbone"):
+        fit_folder(store, tmp_path / "out", ["stl-ri", "mtl-tl"], [0], SMALL, weights=tmp_path / "w.pth")
+    assert not (tmp_path / "out").exists()
+
+
+def test_transfer_from_a_file_and_from_a_run(finished, tmp_path):
+    path, out = finished
+    state = torchvision.models.shufflenet_v2_x0_5().state_dict()
+    torch.save(state, tmp_path / "imagenet.pth")
+    for name, weights in (("a", tmp_path / "imagenet.pth"), ("b", out / "mtl-ri" / "seed-0" / "best.pt")):
+        metrics = fit_folder(path, tmp_path / name, ["stl-tl"], [0], SMALL, weights=weights)
+        assert list(metrics["runs"]) == ["stl-tl"]
+    assert checkpoint.load(tmp_path / "a/stl-tl/seed-0/best.pt")["run"]["tl_weights"].startswith("imagenet.pth sha256")
+
+
+def test_three_classes(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 12, "val": 6, "test": 6}, classes=("T2", "T3", "T4"), aux=False)
+    with pytest.raises(InputError, match="--label-order"):
+        fit_folder(path, tmp_path / "out", ["stl-ri"], [0], SMALL)
+    metrics = fit_folder(path, tmp_path / "out", ["stl-ri"], [0], SMALL, order=["T2", "T3", "T4"])
+    assert metrics["positive"] is None
+    assert "sensitivity T3" in metrics["runs"]["stl-ri"]["metrics"]
+
+
+def test_no_test_lesions(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 8, "val": 4}, aux=False)
+    metrics = fit_folder(path, tmp_path / "out", ["stl-ri"], [0], SMALL)
+    assert metrics["runs"]["stl-ri"]["metrics"]["auc"]["value"] is None
+
+
+def test_predict_a_store_without_labels(finished, tmp_path):
+    path = write_store(tmp_path / "new.h5", {"test": 4}, classes=("",), aux=False)
+    table = predict_folder(finished[1], path, ["test"], torch.device("cpu"))
+    assert set(table["run"]) == {"mtl-ri", "stl-ri"}
+    assert set(table["label"]) == {""}
+    assert (table[["p_benign", "p_malignant"]].sum(axis=1) - 1).abs().max() < 1e-12
+
+
+def test_predict_repeats_what_fit_wrote(finished):
+    path, out = finished
+    again = predict_folder(out, path, ["val", "test"], torch.device("cpu")).reset_index(drop=True)
+    table = pd.read_csv(out / "predictions.csv", dtype={"patient_id": str, "lesion_id": str})
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
+
+
+def test_predict_refusals(finished, tmp_path):
+    cpu = torch.device("cpu")
+    with pytest.raises(InputError, match="no finished run"):
+        predict_folder(tmp_path, finished[0], ["test"], cpu)
+    other = write_store(tmp_path / "o.h5", classes=("T3", "T4"))
+    with pytest.raises(InputError, match="'T3' is not one of benign, malignant"):
+        predict_folder(finished[1], other, ["test"], cpu)
+    empty = write_store(tmp_path / "e.h5", {"train": 4}, aux=False)
+    with pytest.raises(InputError, match="no lesion in test"):
+        predict_folder(finished[1], empty, ["test"], cpu)
+
+
+def test_formulas_stay_text(tmp_path):
+    write_csv(
+        tmp_path / "t.csv", pd.DataFrame({"patient_id": ["=1+1", "007"], "lesion_id": ["@x", "1"], "p": [0.5, 1]})
+    )
+    assert (tmp_path / "t.csv").read_text() == "patient_id,lesion_id,p\n'=1+1,'@x,0.5\n007,1,1.0\n"
