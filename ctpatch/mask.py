@@ -7,7 +7,7 @@ paths in the slice's pixel grid. Nothing is rounded, averaged or painted on anot
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,7 @@ def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") ->
     Parameters
     ----------
     roi : DrawnROI or VoxelROI
-        Voxels are handed back as they are.
+        Voxels are kept as they are.
     frame : Frame
         The image's geometry.
     overlap : {"", "union", "xor"}
@@ -55,7 +55,7 @@ def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") ->
         When a contour lies on no slice, is not planar, overlaps another without a rule, or no voxel is inside.
     """
     if isinstance(roi, VoxelROI):
-        return roi
+        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, frame)))
     planes = contour_planes(roi, frame)
     taken, ignored = assign_planes(planes, frame)
     notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
@@ -197,6 +197,10 @@ def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], frame
     notes = []
     if empty := np.count_nonzero(~voxels.any(axis=(1, 2))):
         notes.append(f"{empty} slices between the lesion's first and last have no contour; kept as drawn")
+    return notes + _end_notes(voxels, corner, frame)
+
+
+def _end_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], frame: Frame) -> list[str]:
     if corner[0] == 0 or corner[0] + len(voxels) == len(frame):
-        notes.append("the lesion reaches the first or last slice: part of it may be missing")
-    return notes
+        return ["the lesion reaches the first or last slice: part of it may be missing"]
+    return []
