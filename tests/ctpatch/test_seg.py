@@ -445,7 +445,10 @@ def test_resampling_takes_the_nearest_voxel_as_itk(tmp_path_factory: pytest.Temp
     image = FakeImage(frame, series.series_uid, series.frame_uid)
     refused("grid", path, "a", image)
     roi = read_seg(path, "a", image, resample=True)
-    np.testing.assert_array_equal(full(roi, frame), expected == 1)
+    points = first + np.stack(np.meshgrid(*map(np.arange, (9, 11, 7)), indexing="ij"), axis=-1) * spacing @ axes
+    index = (points - series.origins[0]) @ series.axes.T / (SPACING[1], SPACING[0], 2.5)
+    tied = (np.abs(np.abs(index - np.rint(index)) - 0.5) < 1e-5).any(axis=-1).T  # ITK decides these by rounding
+    np.testing.assert_array_equal(full(roi, frame)[~tied], (expected == 1)[~tied])
     assert "nearest voxel" in roi.notes[-1]
 
 
