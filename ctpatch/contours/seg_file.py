@@ -19,6 +19,7 @@ from ..dataset import read_dataset
 from ..errors import InputError
 from ..geometry import orthonormal_axes
 from ..images.grid import Grid, checked_size, make_grid
+from ..images.slices import DECODERS
 from .placing import Mask
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -27,11 +28,7 @@ FRACTION = 0.5
 """A voxel of a FRACTIONAL segment is in from this fraction on."""
 EXPORT_AGAIN = "export the segmentation again"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
-_DECODERS = {  # pinned, so that a file reads the same on every machine
-    "1.2.840.10008.1.2.5": "pydicom",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.90": "pylibjpeg",
-}
+_ENCODED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90")  # RLE, JPEG-LS, JPEG 2000
 _HEADER = ("SOPClassUID", "FrameOfReferenceUID", "ReferencedSeriesSequence", "SegmentSequence", "SegmentationType")
 T = TypeVar("T")
 
@@ -160,10 +157,10 @@ def _frames(dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
     rows, columns, bits = dataset.Rows, dataset.Columns, dataset.BitsAllocated
     syntax = dataset.file_meta.TransferSyntaxUID
     if syntax not in _NATIVE:
-        if syntax not in _DECODERS:
+        if syntax not in _ENCODED:
             found = f"no decoder for transfer syntax {syntax.name} ({syntax})"
             raise InputError(found, "convert it to an uncompressed transfer syntax")
-        yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=_DECODERS[syntax])
+        yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=DECODERS[syntax])
         return
     expected = (rows * columns * int(dataset.NumberOfFrames) * bits + 7) // 8
     if not 0 <= len(dataset.PixelData) - expected <= 1:

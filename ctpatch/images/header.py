@@ -76,7 +76,7 @@ _LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN"
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-_NOT_WALKED = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
+NOT_WALKED = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
 _ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file does not name its transfer syntax
     (True, True): IMPLICIT_LITTLE,
     (False, True): EXPLICIT_LITTLE,
@@ -197,7 +197,7 @@ class _Walk:
 
     def header(self) -> Header | None:
         position, syntax = self.meta()
-        if syntax in _NOT_WALKED or not syntax:
+        if syntax in NOT_WALKED or not syntax:
             return None
         explicit = syntax != IMPLICIT_LITTLE
         values: dict[str, Any] = {}

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from ..dataset import read_dataset
 from ..errors import InputError
-from .header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
+from .header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NOT_WALKED, Header
 from .image import clean_hu
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
-_DECODERS = {  # pinned, so that a file reads the same on every machine
+DECODERS = {  # pinned, so that a file reads the same on every machine
     "1.2.840.10008.1.2.5": "pydicom",
     "1.2.840.10008.1.2.4.80": "pyjpegls",
     "1.2.840.10008.1.2.4.81": "pyjpegls",
@@ -28,7 +28,6 @@ _DECODERS = {  # pinned, so that a file reads the same on every machine
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
 }
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
-_BY_PYDICOM = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
@@ -108,7 +107,7 @@ class Slice:
 
         dataset = read_dataset(self.path, force=True)
         dataset.file_meta.TransferSyntaxUID = UID(self.header.transfer_syntax)
-        plugin = _DECODERS.get(self.header.transfer_syntax, "")
+        plugin = DECODERS.get(self.header.transfer_syntax, "")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -249,9 +248,9 @@ def _check_decoder(header: Header) -> None:
     from pydicom.uid import UID
 
     syntax = header.transfer_syntax
-    if syntax in _BY_PYDICOM:
+    if syntax in NOT_WALKED:
         return
-    plugin, uid = _DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
+    plugin, uid = DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
     if plugin is None or plugin not in get_decoder(uid).available_plugins:
         extra = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}.get(plugin or "", plugin)
         do = f"pip install {extra}" if extra else "convert it to an uncompressed transfer syntax"
