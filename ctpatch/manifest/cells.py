@@ -36,14 +36,13 @@ class Draft:
 def read_rows(file: TextIO, header: Header, root: Path) -> tuple[list[Draft], list[InputError]]:
     """All rows that can be read, and the problems of their cells."""
     drafts, problems = [], []
-    paths: dict[str, Path] = {}
     try:
         for line, cells in records(file, header.delimiter):
             if (shape := shape_problem(cells, header)) is not None:
                 at = header.known["patient_id"]
                 problems.append(shape.at(row=line, patient=cells[at][:CELL_MAX] if at < len(cells) else ""))
             else:
-                draft, found = _draft(line, cells, header, root, paths)
+                draft, found = _draft(line, cells, header, root)
                 drafts.append(draft)
                 problems += found
             if len(problems) >= PROBLEMS_MAX:
@@ -75,38 +74,28 @@ class _Record:
             return otherwise
 
 
-def _draft(
-    line: int, cells: Sequence[str], header: Header, root: Path, paths: dict[str, Path]
-) -> tuple[Draft, list[InputError]]:
-    """One record as a row, with the problems of its single cells. `paths` shares equal paths between rows."""
+def _draft(line: int, cells: Sequence[str], header: Header, root: Path) -> tuple[Draft, list[InputError]]:
+    """One record as a row, with the problems of its single cells."""
     record = _Record(cells, header.known)
-    image, mask = record.typed("image"), record.typed("mask")  # a file name keeps its Unicode form
     row = Row(
         line=line,
         patient_id=record.parsed(_patient_id, "patient_id", ""),
         lesion_id=sys.intern(record.text("lesion_id") or "1"),
-        image=_path(image, root, paths),
-        mask=_path(mask, root, paths) if mask else None,
+        image_text=record.typed("image"),  # a file name keeps its Unicode form
+        mask_text=record.typed("mask"),
         roi=sys.intern(record.text("roi")),
         series_uid=record.text("series_uid"),
         label=sys.intern(record.text("label")),
         split=sys.intern(record.text("split").casefold()),
         center=record.parsed(_center, "center", _UNUSABLE),
         accept=record.parsed(_accept, "accept", frozenset()),
-        image_text=image,
-        mask_text=mask,
+        root=root,
     )
-    if not image:
+    if not row.image_text:
         record.problems.append(InputError("image is blank", "give a DICOM folder or a volume file"))
     aux = tuple(sys.intern(unicodedata.normalize("NFC", cells[i])) for i in header.aux.values())
     draft = Draft(row, record.typed("patient_id"), aux)
     return draft, [problem.at(patient=row.patient_id, row=line) for problem in record.problems]
-
-
-def _path(typed: str, root: Path, paths: dict[str, Path]) -> Path:
-    if typed not in paths:
-        paths[typed] = root / typed
-    return paths[typed]
 
 
 def _patient_id(text: str) -> str:

@@ -27,11 +27,11 @@ def split_problems(row: Row, has_split: bool) -> Iterator[InputError]:
         return
     if row.split in ("", "train"):
         of = "a train row" if row.split else "a row of a manifest without splits (it may come to train)"
-        if row.mask is None:
+        if not row.mask_text:
             yield at_row(row, f"mask is blank in {of}", "give the contours or mask of the lesion")
         if row.center is not None:
             yield at_row(row, f"center is given in {of}", "clear it: it is for val and test rows of a split column")
-    elif row.mask is None and row.center is None:
+    elif not row.mask_text and row.center is None:
         yield at_row(row, f"a {row.split} row has neither mask nor center", "give one of them")
     if row.label.casefold() in MISSING:
         do = "give its class" if row.split != "test" else "give its class, or leave the cell blank"
@@ -95,14 +95,19 @@ def doubles(rows: Sequence[Row]) -> Iterator[InputError]:
         if row.patient_id and (row.patient_id, row.lesion_id) == (other.patient_id, other.lesion_id):
             found = f"lesion_id {quoted([row.lesion_id])} of this patient is also in row {row.line}"
             yield at_row(other, found, "remove one of the rows, or give each lesion its lesion_id")
-    lines: dict[tuple[object, ...], int] = {}
+    first: dict[int, Row] = {}  # by hash: a million paths as keys would fill a gigabyte
     for row in rows:
-        if row.mask is None and row.center is None:
+        if not row.image_text or (not row.mask_text and row.center is None):
             continue
-        line = lines.setdefault((row.image, row.mask, row.roi, row.series_uid, row.center), row.line)
-        if line != row.line and row.image_text:
-            found = f"image, mask, roi, series_uid and center are the same as in row {line}"
+        twin = first.setdefault(hash(_what(row)), row)
+        if twin is not row and _what(twin) == _what(row):
+            found = f"image, mask, roi, series_uid and center are the same as in row {twin.line}"
             yield at_row(row, found, "remove one of the rows, or name the other lesion's roi")
+
+
+def _what(row: Row) -> tuple[object, ...]:
+    """What a lesion is cut from."""
+    return row.image, row.mask, row.roi, row.series_uid, row.center
 
 
 def file_problems(rows: Sequence[Row], root: Path) -> Iterator[InputError]:

@@ -23,10 +23,9 @@ class Row:
         Line in the file; the header is line 1.
     patient_id, lesion_id : str
         As typed, stripped, in Unicode's NFC; never parsed as numbers.
-    image : Path
-        Folder with a DICOM series, or a volume file.
-    mask : Path or None
-        RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map.
+    image_text, mask_text : str
+        The paths as typed in the manifest, the mask's empty when not given; `manifest_digest` uses these, so that
+        moved data keep their digest.
     roi, series_uid : str
         Which ROI, which series; empty when not given.
     label : str
@@ -39,15 +38,15 @@ class Row:
         Words of `ACCEPTED`.
     aux : tuple of (str, float)
         Name (without `aux_`) and numeric level of each characteristic, NaN when unknown.
-    image_text, mask_text : str
-        The paths as typed in the manifest; `manifest_digest` uses these, so that moved data keep their digest.
+    root : Path
+        The manifest's folder, which relative paths are relative to.
     """
 
     line: int
     patient_id: str
     lesion_id: str
-    image: Path
-    mask: Path | None = None
+    image_text: str
+    mask_text: str = ""
     roi: str = ""
     series_uid: str = ""
     label: str = ""
@@ -55,8 +54,17 @@ class Row:
     center: tuple[float, float, float] | None = None
     accept: frozenset[str] = frozenset()
     aux: tuple[tuple[str, float], ...] = ()
-    image_text: str = ""
-    mask_text: str = ""
+    root: Path = Path()
+
+    @property
+    def image(self) -> Path:
+        """Folder with a DICOM series, or a volume file; made when asked for, since a million would fill a gigabyte."""
+        return self.root / self.image_text
+
+    @property
+    def mask(self) -> Path | None:
+        """RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map."""
+        return self.root / self.mask_text if self.mask_text else None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -300,6 +302,32 @@ def test_106_a_refusal_over_such_a_name_is_one_printable_line(folder: Path) -> N
 )
 def test_107_cells_that_cannot_be_are_refused(folder: Path, cell: str, found: str) -> None:
     refused(folder, changed(roi=(cell, "", "")), f"row=2…{found}")
+
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from ctpatch.manifest import read_manifest
+peak = lambda: 1024 * int(re.search("VmHWM:[^0-9]*([0-9]+)", Path("/proc/self/status").read_text())[1])
+start = peak()
+rows = len(read_manifest(Path(sys.argv[1])).rows)
+print((peak() - start) / rows)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of its memory from Linux")
+def test_107_a_million_rows_would_fit_into_a_gigabyte(tmp_path: Path) -> None:
+    """Every row has another patient and other paths, all of which lead to one folder and one file."""
+    (tmp_path / "ct").mkdir()
+    (tmp_path / "ct" / "1.dcm").write_bytes(b"1")
+    (tmp_path / "rt.dcm").write_bytes(b"1")
+    rows = []
+    for n in range(100_000):
+        way = "".join(".//" if n >> bit & 1 else "./" for bit in range(17))
+        rows.append(f"P{n:06d},{way}ct,{way}rt.dcm,R{n},T{n % 2},{('train', 'val', 'test')[n % 3]}\n")
+    (tmp_path / "m.csv").write_text("patient_id,image,mask,roi,label,split\n" + "".join(rows))
+    done = subprocess.run([sys.executable, "-c", PEAK, tmp_path / "m.csv"], capture_output=True, text=True, check=True)
+    assert 300 < float(done.stdout) < 1000  # bytes a row
 
 
 # -- Lesions ------------------------------------------------------------------------------------------------------

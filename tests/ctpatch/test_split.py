@@ -3,7 +3,6 @@ import random
 from collections import Counter
 from fractions import Fraction
 from math import floor
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -18,7 +17,7 @@ HALF = Fraction(1, 2)
 
 def one_lesion_each(**counts):
     labels = [label for label, count in counts.items() for _ in range(count)]
-    return [Row(i + 2, f"P{i:04d}", "1", Path("ct"), label=label) for i, label in enumerate(labels)]
+    return [Row(i + 2, f"P{i:04d}", "1", "ct", label=label) for i, label in enumerate(labels)]
 
 
 def expected_counts(n):
@@ -34,7 +33,7 @@ cohorts = st.lists(
     st.tuples(st.text("0123456789abéß ", min_size=1, max_size=3), st.sampled_from(["T2", "T3", "T4"])),
     min_size=1,
     max_size=60,
-).map(lambda pairs: [Row(i + 2, p, str(i), Path("ct"), label=label) for i, (p, label) in enumerate(pairs)])
+).map(lambda pairs: [Row(i + 2, p, str(i), "ct", label=label) for i, (p, label) in enumerate(pairs)])
 
 
 @pytest.mark.parametrize(("first", "second", "patches"), [(153, 204, 64_200), (113, 123, 42_300)])
@@ -57,7 +56,7 @@ def test_order_within_a_stratum_is_that_of_the_documented_digest():
 
 def test_a_patient_counts_once_in_the_stratum_of_its_last_class():
     single = one_lesion_each(T3=4, T4=16)
-    extra = [Row(99, row.patient_id, "2", Path("ct"), label="T3") for row in single]
+    extra = [Row(99, row.patient_id, "2", "ct", label="T3") for row in single]
     rows = assign_splits(single + extra, seed=1)
     t4 = {row.patient_id for row in single if row.label == "T4"}
     assert Counter(split for p, split in splits_by_patient(rows).items() if p in t4) == expected_counts(16)
@@ -115,7 +114,7 @@ def test_fold_order_is_contiguous_and_cyclic():
 
 @pytest.mark.parametrize("fold", [None, (1, 2)])
 def test_a_manifest_with_splits_is_left_to_the_manifest(fold):
-    rows = [Row(2, "P", "1", Path("ct"), label="a", split="train")]
+    rows = [Row(2, "P", "1", "ct", label="a", split="train")]
     with pytest.raises(InputError, match="has its own splits"):
         assign_splits(rows, seed=0, fold=fold)
 
