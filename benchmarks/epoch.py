@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from ctpatch import open_store
-from mtltrain import fit, models
-from mtltrain.data import PatchDataset, load_patches, read_cohort, render
+from mtltrain import fit
+from mtltrain.data import PatchDataset, read_cohort, render
 from mtltrain.loss import multitask_loss
 from mtltrain.tasks import select
 
@@ -42,11 +42,12 @@ class Clock:
         self.parts[part] += self.last - before
 
 
-def designed(store, run: fit.Run, device: torch.device, steps: int) -> dict[str, float]:
+def designed(run: fit.Run, steps: int) -> dict[str, float]:
     """Seconds of each part of mtltrain's own step, per step."""
-    session = fit._Session(run, store, device, {})
+    session = fit._Session(run, {})
     session.net.train()
-    order = torch.from_numpy(fit.shuffled(len(session.train.hu), 0, 1)).to(device)
+    device = session.device
+    order = torch.from_numpy(fit.shuffled(len(session.train), 0, 1)).to(device)
     weights = [task.weight for task in run.tasks]
     clock = Clock(device)
     for step, batch in enumerate(order.split(BATCH)[: steps + WARM_UP]):
@@ -115,7 +116,7 @@ def show(title: str, parts: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
-    parser.add_argument("--arch", default="mtl-ri", choices=models.ARCHITECTURES)
+    parser.add_argument("--arch", default="mtl-ri", choices=("mtl-tl", "mtl-ri", "stl-tl", "stl-ri"))
     parser.add_argument("--backbone", default="alexnet")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=20)
@@ -125,14 +126,15 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     device = fit.pick_device(args.device)
     with open_store(args.store) as store:
-        cohort = read_cohort(store)
-        settings = fit.Settings(args.backbone, device=device.type)
-        run = fit.Run(args.arch, 0, settings, cohort, select(cohort)[1], store.digest)
-        print(f"{run.arch} {args.backbone} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         start = time.perf_counter()
-        patches = load_patches(store, "train", device)
-        print(f"reading {len(patches.hu)} patches onto the device, once: {time.perf_counter() - start:.2f} s")
-        show("mtltrain", designed(store, run, device, args.steps))
+        cohort = read_cohort(store, device=device.type)
+        read = time.perf_counter() - start
+        settings = fit.Settings(args.backbone, device=device.type)
+        run = fit.Run(args.arch, 0, settings, cohort, select(cohort)[1])
+        print(f"{run.arch} {args.backbone} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+        patches = sum(map(len, cohort.patches.values()))
+        print(f"reading and checking {patches} patches, onto the device, once: {read:.2f} s")
+        show("mtltrain", designed(run, args.steps))
         show(f"plain loop, {args.workers} workers", plain(store, run, device, args.steps, args.workers))
 
 

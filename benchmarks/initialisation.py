@@ -13,7 +13,7 @@ from torch import nn
 
 from ctpatch import open_store
 from mtltrain import fit, models
-from mtltrain.data import load_patches, read_cohort
+from mtltrain.data import read_cohort
 from mtltrain.loss import multitask_loss
 
 
@@ -30,7 +30,8 @@ def losses(store: Path, initialise, steps: int, seed: int) -> list[float]:
     initialise(net)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     with open_store(store) as opened:
-        patches, cohort = load_patches(opened, "train", torch.device("cpu")), read_cohort(opened)
+        cohort = read_cohort(opened)
+    patches = cohort.patches["train"]
     label = torch.from_numpy(cohort.label)[patches.lesion]
     found = []
     for step in range(steps):

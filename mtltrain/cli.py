@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mtltrain: {error}", file=sys.stderr)
         return error.exit_status
     except OSError as error:
-        print(f"mtltrain: {error}. Do: see that the folder of the results can be written.", file=sys.stderr)
+        print(
+            f"mtltrain: {error}. Do: see that the store can be read and the folder of the results written.",
+            file=sys.stderr,
+        )
         return 1
     except KeyboardInterrupt:
         print("mtltrain: interrupted; the same command goes on from the last finished epoch", file=sys.stderr)
@@ -58,26 +62,30 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--out", type=Path, help="the run folder (default: beside the store)")
     fit.add_argument("--backbone", default="alexnet", help="a torchvision classification network")
     fit.add_argument("--weights", type=Path, help="pre-trained weights: a torchvision state dict or a run's best.pt")
-    fit.add_argument("--epochs", type=_at_least(1), default=100, help="at most (default: %(default)s)")
-    fit.add_argument("--patience", type=_at_least(1), default=10, help="epochs without a better validation AUC")
-    fit.add_argument("--batch-size", type=_at_least(1), default=50)
-    fit.add_argument("--lr", type=_positive, default=1e-3, help="of new layers; pre-trained ones take a fifth of it")
-    fit.add_argument("--seeds", type=_at_least(0), nargs="+", default=[0])
+    fit.add_argument("--epochs", type=_number(int, 1), default=100, help="at most (default: %(default)s)")
+    fit.add_argument("--patience", type=_number(int, 1), default=10, help="epochs without a better validation AUC")
+    fit.add_argument("--batch-size", type=_number(int, 1), default=50)
+    fit.add_argument(
+        "--lr", type=_number(float, 1e-12), default=1e-3, help="of new layers; of pre-trained ones a fifth"
+    )
+    fit.add_argument("--seeds", type=_number(int, 0), nargs="+", default=[0])
     fit.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
+    fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
+    fit.add_argument("--deterministic", action="store_true", help="the same bits on a GPU each time, slower")
     fit.set_defaults(run=_fit)
 
 
 def _fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from .compare import format_tables
     from .fit import Settings, pick_device
     from .folder import fit_folder
+    from .tables import format_tables
 
-    device = str(pick_device(args.device))
-    settings = Settings(args.backbone, args.epochs, args.patience, args.batch_size, args.lr, device)
+    names = ("backbone", "epochs", "patience", "batch_size", "lr", "balanced", "deterministic")
+    settings = Settings(device=str(pick_device(args.device)), **{name: getattr(args, name) for name in names})
     out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
         args.store,
@@ -95,8 +103,9 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from .files import write_csv
     from .fit import pick_device
-    from .folder import predict_folder, write_csv
+    from .folder import predict_folder
 
     out = args.out or args.store.with_name(f"{args.store.stem}-predictions.csv")
     write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))
@@ -104,28 +113,20 @@ def _predict(args: argparse.Namespace) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from .compare import format_comparison, load_metrics
+    from .compare import load_metrics
+    from .tables import format_comparison
 
     print(format_comparison({str(folder): load_metrics(folder) for folder in args.folders}))
 
 
-def _at_least(least: int) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
-        return int(text)
+def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {least} or more")
+        return value
 
-    return read
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return value
+    return number
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
-"""From predictions to the paper's two tables and to the tests of MTL against STL."""
+"""From predictions to what `metrics.json` holds: the paper's Table 2, and the tests of MTL against STL."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctpatch.store import InputError
 
+from .files import read_json
 from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion
 
 SCHEMA = "mtltrain-metrics-1"
@@ -27,25 +26,6 @@ METHODS = {
         "auc_test": "paired DeLong clustered by patient (Obuchowski)",
         "test": "exact McNemar with signs flipped per patient",
     },
-}
-# what `tables` shows of each list in metrics.json: key -> column title
-SELECTION = {"name": "", "r": "Spearman r", "p": "p", "n": "lesions", "kept": "kept", "reason": "reason"}
-TESTS = {
-    "first": "",
-    "second": "against",
-    "auc_difference": "AUC difference",
-    "p_auc": "p (DeLong)",
-    "first_only": "only MTL right",
-    "second_only": "only STL right",
-    "p_mcnemar": "p (McNemar)",
-}
-AUXILIARY = {
-    "run": "",
-    "task": "task",
-    "lesions": "lesions",
-    "accuracy": "accuracy",
-    "majority": "training majority",
-    "p_mcnemar": "p (McNemar)",
 }
 
 
@@ -69,10 +49,9 @@ class Scores:
         return np.mean(list(self.runs[run].values()), axis=0)
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """Read `predictions.csv` with text as text: `007` stays `007`, a blank label is ""."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    return table.astype({name: float for name in table if str(name).startswith("p_")} | {"seed": int})
+def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
+    """`predictions.csv` as read (`mtltrain.files.read_csv`) with its numbers as numbers."""
+    return predictions.astype({name: float for name in predictions if str(name).startswith("p_")} | {"seed": int})
 
 
 def scores(predictions: pd.DataFrame, classes: Sequence[str]) -> Scores:
@@ -142,86 +121,29 @@ def evaluate(
     names = list(classes)
     group = scores(predictions, names)
     index = names.index(sorted(names)[-1] if positive is None else positive)
-    tested = predictions[predictions["split"] == "test"][LESION].drop_duplicates()
-    patients = len(set(group.patients))
     starts = [start for start in ("tl", "ri") if {f"mtl-{start}", f"stl-{start}"} <= set(group.runs)]
+    test = _tested(predictions, group, names)
     return _plain(
         {
             "schema": SCHEMA,
             "classes": names,
             "positive": names[index] if len(names) == 2 else None,
-            "methods": METHODS[patients < len(group.labels)],
-            "test": {
-                "lesions": len(group.labels),
-                "patients": patients,
-                "unlabelled": len(tested) - len(group.labels),
-                "counts": dict(zip(names, np.bincount(group.labels, minlength=len(names)), strict=True)),
-            },
+            "methods": METHODS[test["patients"] < test["lesions"]],
+            "test": test,
             "runs": {run: _run(group, run, names, index) for run in group.runs},
             "tests": [_test(group, f"mtl-{start}", f"stl-{start}", index) for start in starts],
             "selection": selection,
-            "auxiliary": [] if auxiliary is None else list(_auxiliary(auxiliary)),
+            "auxiliary": [] if auxiliary is None or auxiliary.empty else list(_auxiliary(auxiliary)),
         }
     )
 
 
 def load_metrics(folder: Path) -> dict[str, Any]:
     """Read a run folder's `metrics.json`; an `InputError` where there is none of this schema."""
-    try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        metrics = None
-    if not isinstance(metrics, dict) or metrics.get("schema") != SCHEMA:
+    metrics = read_json(folder / "metrics.json")
+    if metrics.get("schema") != SCHEMA:
         raise InputError(f"no metrics.json of schema {SCHEMA}", "name a folder that `mtltrain fit` finished", folder)
     return metrics
-
-
-def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    """Title -> table of text with the row names in its index, for all of `metrics` that has rows."""
-    test, positive = metrics["test"], metrics["positive"]
-    tested = f"{test['lesions']} test lesions of {test['patients']} patients: " + ", ".join(
-        f"{count} of class {name}{' (positive)' * (name == positive)}" for name, count in test["counts"].items()
-    )
-    several = any(len(entry["seeds"]) > 1 for entry in metrics["runs"].values())
-    averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
-    made = {
-        "Table 1. Characteristics against the label, training lesions": _list_rows(metrics["selection"], SELECTION),
-        f"Table 2. {tested}; mean ± SD over the seeds": _seed_rows(metrics) if several else [],
-        f"{averaged}; value (95 % CI)": _result_rows(metrics),
-        "MTL against STL": _list_rows(metrics["tests"], TESTS),
-        "Auxiliary tasks, test lesions where known": _list_rows(metrics["auxiliary"], AUXILIARY),
-    }
-    return {title: _frame(rows) for title, rows in made.items() if rows}
-
-
-def format_tables(metrics: Mapping[str, Any]) -> str:
-    """Lay out `tables` and the reasons for what is undefined as plain text."""
-    laid = [f"{title}\n{table.to_string()}" for title, table in tables(metrics).items()]
-    return "\n\n".join([*laid, "\n".join(reasons(metrics))]).rstrip()
-
-
-def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lay out Table 2 of several run folders (name -> metrics) as one; several seeds: their averaged probabilities."""
-    rows = []
-    for name, metrics in folders.items():
-        for row, entry in zip(_result_rows(metrics), metrics["runs"].values(), strict=True):
-            size = {"lesions": str(metrics["test"]["lesions"]), "seeds": str(len(entry["seeds"]))}
-            rows.append({"": f"{name} {row.pop('')}"} | size | row)
-    return _frame(rows).to_string()
-
-
-def reasons(metrics: Mapping[str, Any]) -> list[str]:
-    """Why something in Table 2 or in the tests is undefined, one line each."""
-    rows = {run_name(run): entry["metrics"] for run, entry in metrics["runs"].items()}
-    found = {f"{run} {_head(name)}": item for run, row in rows.items() for name, item in row.items()}
-    for test in metrics["tests"]:
-        found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
-    return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
-
-
-def run_name(run: str) -> str:
-    """Name a run as the paper does: `mtl-tl` is MTL+TL."""
-    return run.upper().replace("-", "+")
 
 
 def _known(table: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -229,20 +151,29 @@ def _known(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return table[(table["split"] == "test") & table[column].notna() & (table[column] != "")]
 
 
+def _tested(predictions: pd.DataFrame, group: Scores, names: list[str]) -> dict[str, Any]:
+    lesions = len(group.labels)
+    return {
+        "lesions": lesions,
+        "patients": len(set(group.patients)),
+        "unlabelled": len(predictions[predictions["split"] == "test"][LESION].drop_duplicates()) - lesions,
+        "counts": dict(zip(names, np.bincount(group.labels, minlength=len(names)), strict=True)),
+    }
+
+
 def _estimates(
     table: NDArray[np.float64], labels: NDArray[np.int64], names: list[str], positive: int, patients: NDArray[Any]
 ) -> dict[str, Estimate]:
     """Table 2's row for one set of probabilities, shape (lesions, classes)."""
-    chosen = table.argmax(axis=1)
+    said = table.argmax(axis=1)
     row = {
         "auc": auc(*one_vs_rest(table, labels, positive), patients),
-        "accuracy": proportion(chosen == labels, patients),
+        "accuracy": proportion(said == labels, patients),
     }
     for k in [positive] if len(names) == 2 else range(len(names)):
-        suffix = "" if len(names) == 2 else f" {names[k]}"
-        mine = labels == k
-        row["sensitivity" + suffix] = proportion(chosen[mine] == k, patients[mine])
-        row["specificity" + suffix] = proportion(chosen[~mine] != k, patients[~mine])
+        suffix, mine = "" if len(names) == 2 else f" {names[k]}", labels == k
+        row["sensitivity" + suffix] = proportion(said[mine] == k, patients[mine])
+        row["specificity" + suffix] = proportion(said[~mine] != k, patients[~mine])
     return row
 
 
@@ -256,10 +187,8 @@ def _run(group: Scores, run: str, names: list[str], positive: int) -> dict[str, 
 
 
 def _spread(values: list[float | None]) -> dict[str, Any]:
-    known = [value for value in values if value is not None]
-    whole = bool(values) and len(known) == len(values)
-    sd = stdev(known) if whole and len(known) > 1 else None
-    return {"values": values, "mean": mean(known) if whole else None, "sd": sd}
+    column = pd.Series(values, dtype=float)  # with one undefined, mean and SD are
+    return {"values": values, "mean": column.mean(skipna=False), "sd": column.std(skipna=False)}
 
 
 def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, Any]:
@@ -297,50 +226,6 @@ def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _commonest(column: pd.Series) -> Any:
     return column.mode().iloc[0]
-
-
-def _result_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [
-        {"": run_name(run)} | {_head(k): _cell(k, v) for k, v in entry["metrics"].items()}
-        for run, entry in metrics["runs"].items()
-    ]
-
-
-def _seed_rows(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
-    return [
-        {"": run_name(run), "seeds": str(len(entry["seeds"]))}
-        | {_head(k): f"{_cell(k, v['mean'])} ± {_cell(k, v['sd'])}" for k, v in entry["over_seeds"].items()}
-        for run, entry in metrics["runs"].items()
-    ]
-
-
-def _list_rows(items: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[dict[str, str]]:
-    return [{title: _cell(key, item[key]) for key, title in columns.items()} for item in items]
-
-
-def _head(name: str) -> str:
-    return "AUC" if name == "auc" else name
-
-
-def _cell(key: str, value: Any) -> str:
-    if value is None:
-        return "undefined"
-    if isinstance(value, Mapping):
-        if value["low"] is None:
-            return _cell(key, value["value"]) + (" (CI undefined)" if value["value"] is not None else "")
-        return "{value:.3f} ({low:.3f} to {high:.3f})".format(**value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return "< 0.001" if key.startswith("p") and value < 0.001 else f"{value:.3f}"
-    return run_name(value) if key in ("run", "first", "second") else str(value)
-
-
-def _frame(rows: Sequence[Mapping[str, str]]) -> pd.DataFrame:
-    """Rows under their names; lying on its side if too wide for a terminal (more than two classes)."""
-    table = pd.DataFrame(rows).fillna("")
-    table = table.set_index(table.columns[0]).rename_axis(None)
-    return table.T if table.shape[1] > 6 else table
 
 
 def _plain(value: Any) -> Any:

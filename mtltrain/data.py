@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ctpatch.store import InputError, PatchStore
 
+SPLITS = ("train", "val", "test")
 UNKNOWN = -1
 """Class index of a label or level that is not known."""
 
@@ -28,6 +29,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as torchvision's weights expect; a constant, so nothing of val or test enters it."""
 
 _RENDERED, _PARTS = 224, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
+_LOW, _HIGH = _PARTS**2 * np.array(WINDOWS).T
+_GCD = np.gcd(255, _HIGH - _LOW)  # 255 / width in lowest terms keeps the products below 2**24
 
 
 def levels(hu: Tensor) -> Tensor:
@@ -45,8 +48,8 @@ def levels(hu: Tensor) -> Tensor:
     -------
     Tensor, shape (N, 3, 224, 224), float32
     """
-    low, width = (torch.tensor(v, device=hu.device)[:, None, None] for v in zip(*_windows(), strict=True))
-    scale, divisor = (torch.tensor(v, device=hu.device)[:, None, None] for v in zip(*_ratios(), strict=True))
+    width = _HIGH - _LOW
+    low, width, scale, divisor = (_channels(v, hu) for v in (_LOW, width, 255 // _GCD, width // _GCD))
     unit = _upsample(_upsample(hu.float(), 1), 2)[:, None]
     inside = torch.minimum((unit - low).clamp_(min=0), width)
     return inside.mul_(scale).add_(divisor / 2).div_(divisor).floor_()
@@ -54,20 +57,12 @@ def levels(hu: Tensor) -> Tensor:
 
 def render(hu: Tensor) -> Tensor:
     """The network's input, (levels / 255 - MEAN) / STD, shape (N, 3, 224, 224); `hu` as for `levels`."""
-    std = torch.tensor(STD, device=hu.device)[:, None, None]
-    mean = torch.tensor(MEAN, device=hu.device)[:, None, None]
+    mean, std = _channels(MEAN, hu), _channels(STD, hu)
     return levels(hu).mul_(1 / (255 * std)).sub_(mean / std)
 
 
-def _windows() -> list[tuple[float, float]]:
-    unit = float(_PARTS**2)
-    return [(unit * low, unit * (high - low)) for low, high in WINDOWS]
-
-
-def _ratios() -> list[tuple[float, float]]:
-    """255 / width of each window as a fraction in lowest terms, to keep the products below 2**24."""
-    gcds = [math.gcd(255, int(width)) for _, width in _windows()]
-    return [(255.0 / g, width / g) for g, (_, width) in zip(gcds, _windows(), strict=True)]
+def _channels(values: Any, like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
 
 
 def _upsample(values: Tensor, axis: int) -> Tensor:
@@ -81,10 +76,10 @@ def _upsample(values: Tensor, axis: int) -> Tensor:
 
 
 class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, int, Tensor]]):
-    """One split of a store for `torch.utils.data.DataLoader`.
+    """One split of a store for `torch.utils.data.DataLoader`; `mtltrain fit` does without it.
 
     Item i is (picture (3, 224, 224) float32, class index or -1, characteristics (A,) float32 with NaN where unknown),
-    A being the `aux_*` columns of `store.lesions` in their order. `mtltrain fit` does without it: see `load_patches`.
+    A being the `aux_*` columns of `store.lesions` in their order.
     """
 
     def __init__(self, store: PatchStore, split: str):
@@ -110,27 +105,36 @@ class Patches:
     hu: Tensor
     lesion: Tensor
 
+    def __len__(self) -> int:
+        return len(self.lesion)
+
 
 def load_patches(store: PatchStore, split: str, device: torch.device) -> Patches:
     """The whole split, put on the device once; 8 KiB a patch."""
     part = store.split(split)
-    hu, lesion = np.asarray(part.hu, np.int16), np.asarray(part.lesion, np.int64)
+    try:
+        hu, lesion = np.asarray(part.hu, np.int16), np.asarray(part.lesion, np.int64)
+    except OSError as error:
+        found = f"/{split} cannot be read ({type(error).__name__}): the file is damaged"
+        raise InputError(found, "look with ctpatch verify, and rebuild it", store.path) from None
     return Patches(torch.from_numpy(hu).to(device), torch.from_numpy(lesion).to(device))
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """What a store says about its lesions.
+    """A store that can be trained on.
 
     `label` is each lesion's class index, shape (lesions,), -1 where unknown; `order` are the classes from lowest to
-    highest; `notes` are findings worth telling that change nothing.
+    highest; `notes` are findings worth telling that change nothing; `digest` stands for the store's whole content.
     """
 
     lesions: pd.DataFrame
     classes: tuple[str, ...]
     order: tuple[str, ...]
     label: NDArray[np.int64]
+    patches: Mapping[str, Patches]
     notes: tuple[str, ...]
+    digest: str
 
     @property
     def positive(self) -> str | None:
@@ -138,8 +142,10 @@ class Cohort:
         return self.order[-1] if len(self.order) == 2 else None
 
 
-def read_cohort(store: PatchStore, positive: str | None = None, order: Sequence[str] | None = None) -> Cohort:
-    """Lesions and classes of a store that can be trained on.
+def read_cohort(
+    store: PatchStore, positive: str | None = None, order: Sequence[str] | None = None, device: str = "cpu"
+) -> Cohort:
+    """Lesions, classes and patches of a store that can be trained on.
 
     Raises
     ------
@@ -147,10 +153,19 @@ def read_cohort(store: PatchStore, positive: str | None = None, order: Sequence[
         If a patient is in two splits, train or val lacks a class, or `positive` or `order` do not fit the classes.
     """
     lesions, classes = store.lesions, tuple(store.label_classes)
-    refuse_leaks(lesions)
-    label = class_index(lesions["label"], classes)
+    label, order = class_index(lesions["label"], classes), label_order(classes, positive, order)
     refuse_missing_classes(lesions, classes)
-    return Cohort(lesions, classes, label_order(classes, positive, order), label, _notes(store))
+    patches = {split: load_patches(store, split, torch.device("cpu")) for split in SPLITS}
+    flat = {split: part.hu.amin((1, 2)) == part.hu.amax((1, 2)) for split, part in patches.items()}
+    pixels = [_digests(patches[split], ~constant) for split, constant in flat.items()]
+    refuse_leaks(lesions, pd.concat(pixels))
+    counts = sorted(Counter(zip(lesions["split"], lesions["label"], strict=True)).items())
+    notes = [f"{split}: {n} of {name or 'unknown class'}" for (split, name), n in counts]
+    for split, constant in flat.items():
+        if constant.any():
+            notes.append(f"{split}: {int(constant.sum())} of {len(constant)} patches are of one HU throughout")
+    there = {split: Patches(part.hu.to(device), part.lesion.to(device)) for split, part in patches.items()}
+    return Cohort(lesions, classes, order, label, there, tuple(notes), store.digest)
 
 
 def label_order(classes: Sequence[str], positive: str | None, order: Sequence[str] | None) -> tuple[str, ...]:
@@ -174,13 +189,7 @@ def label_order(classes: Sequence[str], positive: str | None, order: Sequence[st
 
 
 def class_index(labels: pd.Series[Any], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Index of each label within `classes`, -1 where it is blank.
-
-    Raises
-    ------
-    InputError
-        If a label is not one of the classes.
-    """
+    """Index of each label within `classes`, -1 where it is blank; an `InputError` for a label of another class."""
     strange = sorted(set(labels) - set(classes) - {""})
     if strange:
         raise InputError(f"label {strange[0]!r} is not one of {', '.join(classes)}", "use a store of these classes")
@@ -188,27 +197,43 @@ def class_index(labels: pd.Series[Any], classes: Sequence[str]) -> NDArray[np.in
     return np.array([index.get(label, UNKNOWN) for label in labels], np.int64)
 
 
-def refuse_leaks(lesions: pd.DataFrame) -> None:
-    """Raise InputError if a patient, also under ids that differ only in writing, is in two splits."""
-    for _, rows in lesions.groupby(lesions["patient_id"].map(_plain)):
-        ids, splits = sorted(set(rows["patient_id"])), sorted(set(rows["split"]))
-        if len(splits) > 1:
-            raise InputError(
-                f"patient {' and '.join(map(repr, ids))} is in {' and '.join(splits)}"
-                + (" (ids that look like one patient)" if len(ids) > 1 else ""),
-                "keep each patient in one split and rebuild the store",
-            )
-
-
 def refuse_missing_classes(lesions: pd.DataFrame, classes: Sequence[str]) -> None:
-    """Raise InputError unless train and val have every class and train has no blank label."""
+    """Raise InputError unless train and val have every class and no blank label."""
     if len(classes) < 2:
         raise InputError(f"the store has {len(classes)} class ({', '.join(classes)})", "label two classes or more")
     for split in ("train", "val"):
         counts = lesions.loc[lesions["split"] == split, "label"].value_counts()
-        if any(name not in counts for name in classes) or "" in counts:
+        if set(counts.index) != set(classes):
             found = ", ".join(f"{n} of {name or 'unknown class'}" for name, n in counts.items()) or "no lesions"
             raise InputError(f"{split} has {found}", f"give {split} lesions of each class: {', '.join(classes)}")
+
+
+def refuse_leaks(lesions: pd.DataFrame, pixels: pd.Series[str]) -> None:
+    """Raise InputError if a patient is in two splits: also under ids written differently, by series or by pixels.
+
+    Parameters
+    ----------
+    lesions : DataFrame
+        Columns patient_id, split, series ("" = unknown).
+    pixels : Series of str
+        Digests of patches, indexed by row of `lesions`.
+    """
+    signs = {
+        "ids that look like one patient": lesions["patient_id"].map(_plain),
+        "the same series": lesions["series"][lesions["series"] != ""],
+        "the same pixels": pixels,
+    }
+    for sign, value in signs.items():
+        rows = lesions.loc[value.index, ["patient_id", "split"]].set_index(value.to_numpy())
+        splits = rows["split"].groupby(level=0).nunique()
+        if (splits > 1).any():
+            rows = rows.loc[[splits.idxmax()]]
+            ids = sorted(set(rows["patient_id"]))
+            raise InputError(
+                f"patient {' and '.join(map(repr, ids))} is in {' and '.join(sorted(set(rows['split'])))}"
+                + (f" ({sign})" if len(ids) > 1 else ""),
+                "keep each patient in one split and rebuild the store",
+            )
 
 
 def _plain(patient: str) -> str:
@@ -216,9 +241,7 @@ def _plain(patient: str) -> str:
     return re.sub(r"^0+(?=.)", "", unicodedata.normalize("NFKC", patient).strip().casefold())
 
 
-def _notes(store: PatchStore) -> tuple[str, ...]:
-    counts = Counter(zip(store.lesions["split"], store.lesions["label"], strict=True))
-    notes = [f"{split}: {n} of {label or 'unknown class'}" for (split, label), n in sorted(counts.items())]
-    hu = np.asarray(store.split("train").hu)
-    constant = int((hu.min((1, 2)) == hu.max((1, 2))).sum())
-    return (*notes, *([f"{constant} of {len(hu)} training patches are of one HU throughout"] if constant else []))
+def _digests(patches: Patches, chosen: Tensor) -> pd.Series[str]:
+    """A digest of each chosen patch, indexed by its lesion."""
+    found = [hashlib.blake2b(hu.tobytes(), digest_size=16).hexdigest() for hu in patches.hu[chosen].numpy()]
+    return pd.Series(found, index=patches.lesion[chosen].numpy(), dtype=str)

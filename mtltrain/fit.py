@@ -1,9 +1,12 @@
-"""Training: a run is one architecture with one seed; a run folder holds the runs of one call and their comparison."""
+"""Training: a run is one architecture, trained once with one seed."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
+import re
+import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import CtpatchError, InputError, PatchStore, one_line
+from ctpatch.store import CtpatchError, InputError, one_line
 
 from . import checkpoint, metrics, models
-from .data import Cohort, Patches, load_patches, render
+from .data import Cohort, Patches, render
 from .loss import multitask_loss
-from .tasks import Task, targets
+from .tasks import Characteristic, targets
 
 Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
 """Wraps an epoch's batches to show progress; the text says which epoch of which run."""
@@ -37,6 +40,8 @@ class Settings:
     lr: float = 1e-3
     device: str = "cpu"
     tl_weights: str = ""
+    balanced: bool = False
+    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,7 @@ class Run:
     seed: int
     settings: Settings
     cohort: Cohort
-    tasks: Sequence[Task]
-    digest: str
+    tasks: Sequence[Characteristic]
 
     @property
     def name(self) -> str:
@@ -58,28 +62,20 @@ class Run:
     @property
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must have been made with to belong to this run; numbers, text, lists and dicts only."""
-        settings = asdict(self.settings)
-        if self.arch.endswith("ri"):
-            settings["tl_weights"] = ""
-        tasks = [{**asdict(task), "levels": list(task.levels)} for task in self.tasks]
+        start = {} if self.arch.endswith("tl") else {"tl_weights": ""}
         return {
             "arch": self.arch,
             "seed": self.seed,
-            "store": self.digest,
+            "store": self.cohort.digest,
             "classes": list(self.cohort.classes),
-            "tasks": tasks if self.arch.startswith("mtl") else [],
-            **settings,
+            "tasks": [task.task() for task in self.tasks] if self.arch.startswith("mtl") else [],
+            **asdict(self.settings),
+            **start,
         }
 
 
 def pick_device(name: str) -> torch.device:
-    """`cpu`, `cuda`, or with `auto` the GPU where there is one.
-
-    Raises
-    ------
-    InputError
-        If there is no such device here.
-    """
+    """`cpu`, `cuda`, or with `auto` the GPU where there is one; an `InputError` if there is no such device here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -88,12 +84,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def train(
-    run: Run,
-    store: PatchStore,
-    folder: Path,
-    weights: dict[str, Tensor],
-    log: Callable[[str], None],
-    watch: Watch,
+    run: Run, folder: Path, weights: dict[str, Tensor], log: Callable[[str], None], watch: Watch
 ) -> list[dict[str, float]]:
     """Train one run from its last finished epoch on, leaving best.pt in `folder`; the history, one dict per epoch.
 
@@ -103,13 +94,11 @@ def train(
     Raises
     ------
     CtpatchError
-        If the loss is no longer finite, or memory runs out; finished epochs are kept.
+        If the loss is no longer finite; finished epochs are kept.
     """
-    device = torch.device(run.settings.device)
-    gpus = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(gpus), _out_of_memory(run.settings.batch_size, device):
+    with torch.random.fork_rng(["cuda"] if run.settings.device == "cuda" else []):
         torch.manual_seed(number("initial", run.seed))
-        session = _Session(run, store, device, weights)
+        session = _Session(run, weights)
         session.resume(folder / "last.pt", log)
         while session.unfinished():
             session.epoch(watch)
@@ -121,16 +110,19 @@ def train(
 class _Session:
     """A network in training: the state that a checkpoint holds, and the data it is trained on."""
 
-    def __init__(self, run: Run, store: PatchStore, device: torch.device, weights: dict[str, Tensor]):
-        self.run, self.device, self.history = run, device, list[dict[str, float]]()
-        self.net = build(run.identity).to(device)
+    def __init__(self, run: Run, weights: dict[str, Tensor]):
+        self.run, self.history = run, list[dict[str, float]]()
+        self.train, self.val = run.cohort.patches["train"], run.cohort.patches["val"]
+        self.device = self.train.hu.device
+        self.net = build(run.identity).to(self.device)
         if run.arch.endswith("tl"):
             models.load_pretrained(self.net, weights)
         groups = models.parameter_groups(self.net, run.settings.lr, run.arch.endswith("tl"))
         self.optimizer = torch.optim.Adam(groups, lr=run.settings.lr, fused=True)
-        self.train, self.val = (load_patches(store, split, device) for split in ("train", "val"))
-        self.label = torch.from_numpy(run.cohort.label).to(device)
-        self.levels = targets(run.cohort, run.tasks).to(device)
+        self.label = torch.from_numpy(run.cohort.label).to(self.device)
+        self.levels = targets(run.cohort, run.tasks).to(self.device)
+        counts = self.label[self.train.lesion.unique()].bincount(minlength=len(run.cohort.classes))
+        self.class_weights = counts.sum() / (len(counts) * counts) if run.settings.balanced else None
 
     def resume(self, path: Path, log: Callable[[str], None]) -> None:
         state = checkpoint.newest(path)
@@ -154,35 +146,36 @@ class _Session:
     def epoch(self, watch: Watch) -> None:
         epoch = len(self.history) + 1
         torch.manual_seed(number("dropout", self.run.seed, epoch))
-        order = torch.from_numpy(shuffled(len(self.train.hu), self.run.seed, epoch)).to(self.device)
-        batches = order.split(self.run.settings.batch_size)
+        order = torch.from_numpy(shuffled(len(self.train), self.run.seed, epoch)).to(self.device)
         self.net.train()
         total = 0.0
-        for batch in watch(batches, f"{self.run.name} epoch {epoch}"):
+        for batch in watch(order.split(self.run.settings.batch_size), f"{self.run.name} epoch {epoch}"):
             total += self.step(batch) * len(batch)
         self.history.append({"epoch": epoch, "train_loss": total / len(order), "val_auc": self.validate()})
 
     def validate(self) -> float:
         """AUC of the validation lesions, macro one-vs-rest with more than two classes."""
-        rows, tables = predict(self.net, self.val)
+        rows, tables = predict(self.net, self.val, self.run.settings.batch_size)
         cohort = self.run.cohort
         positive = cohort.classes.index(cohort.order[-1])
         auc = metrics.auc(*metrics.one_vs_rest(tables[0], cohort.label[rows], positive)).value
         assert auc is not None  # read_cohort saw to every class
         return auc
 
-    def step(self, batch: Tensor) -> float:
-        """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
+    def loss(self, batch: Tensor) -> Tensor:
         lesion = self.train.lesion[batch]
         major, auxiliary = forward(self.net, self.train.hu[batch])
         weights = [task.weight for task in self.run.tasks]
-        loss = multitask_loss(major, self.label[lesion], auxiliary, self.levels[lesion], weights)
+        return multitask_loss(major, self.label[lesion], auxiliary, self.levels[lesion], weights, self.class_weights)
+
+    def step(self, batch: Tensor) -> float:
+        """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
+        loss = self.loss(batch)
         loss.backward()
-        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
-        size = torch.nn.utils.get_total_norm(gradients)
+        size = torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
         value = float(loss.detach() + 0 * size)
         if not math.isfinite(value):
-            raise self.not_finite(lesion)
+            raise self.not_finite(self.train.lesion[batch])
         self.optimizer.step()
         self.optimizer.zero_grad()
         return value
@@ -227,7 +220,7 @@ def forward(net: models.Network, hu: Tensor) -> tuple[Tensor, list[Tensor]]:
 
 @torch.no_grad()
 def predict(
-    net: models.Network, patches: Patches, batch_size: int = 50
+    net: models.Network, patches: Patches, batch_size: int
 ) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
     """Probabilities, averaged over each lesion's patches.
 
@@ -261,6 +254,7 @@ def number(*parts: object) -> int:
 
 def refuse_difference(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
     """Raise InputError on the first value in which a checkpoint or run folder differs from this call."""
+    saved = asdict(Settings()) | saved  # an older version's file lacks the settings that came later
     for key, value in now.items():
         if saved.get(key) != value:
             raise InputError(
@@ -271,22 +265,35 @@ def refuse_difference(saved: dict[str, Any], now: dict[str, Any], where: Path) -
 
 
 @contextmanager
-def _out_of_memory(batch_size: int, device: torch.device) -> Iterator[None]:
+def guarded(settings: Settings) -> Iterator[None]:
+    """Compute with deterministic kernels only, where `settings` say so; memory that runs out is a CtpatchError."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if settings.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when first used
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+        if "does not have a deterministic implementation" in str(error):
+            found = f"--deterministic, but {settings.backbone} needs an operation that is not ({error})"
+            raise InputError(found, "leave it out, or take another --backbone") from error
+        if not isinstance(error, MemoryError) and not re.search(
+            "out of memory|allocate memory|ALLOC_FAILED", str(error)
+        ):
             raise
         raise CtpatchError(
-            f"out of memory on {device} at a peak of {_peak(device)} MiB with batches of {batch_size} patches of "
-            "64 x 64 shown at 224 x 224; finished epochs are kept. Do: lower --batch-size, in another --out."
+            f"out of memory on {settings.device} at a peak of {_peak(settings.device)} MiB with batches of "
+            f"{settings.batch_size} patches of 64 x 64 shown at 224 x 224; finished epochs are kept. "
+            "Do: lower --batch-size, in another --out."
         ) from error
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]
 
 
-def _peak(device: torch.device) -> int:
+def _peak(device: str) -> int:
     """Most MiB that were in use."""
-    if device.type == "cuda":
+    if device == "cuda":
         return torch.cuda.max_memory_allocated() // 2**20
-    import resource  # not on Windows
-
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -14,7 +14,12 @@ MAJOR_SHARE = 0.7
 
 
 def multitask_loss(
-    major: Tensor, label: Tensor, auxiliary: Sequence[Tensor], levels: Tensor, weights: Sequence[float]
+    major: Tensor,
+    label: Tensor,
+    auxiliary: Sequence[Tensor],
+    levels: Tensor,
+    weights: Sequence[float],
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """L = m L_major + (1 - m) L_aux; without auxiliary outputs (a single-task network), L_major alone.
 
@@ -32,8 +37,10 @@ def multitask_loss(
         Level indices, -1 where unknown.
     weights : sequence of float
         w_k, |Spearman's r| of each task.
+    class_weights : Tensor, shape (classes,), optional
+        For `--balanced`: L_major becomes the mean over the batch weighted by these.
     """
-    loss = F.cross_entropy(major, label)
+    loss = F.cross_entropy(major, label, class_weights)
     if not auxiliary:
         return loss
     shares = [

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import binomtest, norm, rankdata
 
 Floats = NDArray[np.float64]
 
@@ -129,10 +129,8 @@ def proportion(hits: ArrayLike, patients: ArrayLike | None = None) -> Estimate:
     cluster = _clusters(patients, hit.size)
     if cluster.max() + 1 < hit.size:
         return _bootstrap(np.bincount(cluster, hit), np.bincount(cluster))
-    share, n, z2 = float(hit.mean()), hit.size, Z95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    wilson = binomtest(int(hit.sum()), hit.size).proportion_ci(method="wilson")
+    return Estimate(float(hit.mean()), float(wilson.low), float(wilson.high))
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None) -> float:
@@ -155,13 +153,8 @@ def mcnemar(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = No
 def roc_points(score: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
     """Trace the ROC curve: false and true positive rates from (0, 0) to (1, 1), each of shape (points,)."""
     values, true = np.asarray(score, dtype=np.float64), np.asarray(truth, dtype=bool)
-    levels = np.unique(values)
-
-    def rate(group: Floats) -> Floats:
-        below = np.searchsorted(np.sort(group), levels, side="left")
-        return np.append(1 - below / group.size, 0.0)[::-1]
-
-    return rate(values[~true]), rate(values[true])
+    least = np.append(np.inf, np.unique(values)[::-1])[:, None]
+    return (values[~true] >= least).mean(axis=1), (values[true] >= least).mean(axis=1)
 
 
 def _aligned(

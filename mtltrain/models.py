@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from ctpatch.store import InputError
 
 from . import checkpoint
 
-ARCHITECTURES = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
 WIDTH = 4096
 """Nodes of FC1 and FC2, as in AlexNet's own fully-connected layers."""
 
@@ -29,27 +29,25 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 
 class SingleTask(nn.Module):
-    """The plain network with its last layer resized; returns (logits (N, classes), [])."""
+    """The plain network with its last layer resized; returns (logits (N, classes), []).
+
+    `new` are the layers that no pre-trained weights are loaded into.
+    """
 
     def __init__(self, backbone: str, classes: int):
         super().__init__()
         self.backbone = _torchvision(backbone)
-        name, head = list(self.backbone.named_children())[-1]
-        self.new = _resize_last(self.backbone, name, head, classes)
+        self.new = _resize_last(self.backbone, classes)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
         """`pictures` (N, 3, 224, 224)."""
         return self.backbone(pictures), []
 
-    def new_layers(self) -> Iterator[nn.Module]:
-        """Layers that no pre-trained weights are loaded into."""
-        return (self.backbone.get_submodule(name) for name in self.new)
-
 
 class MultiTask(nn.Module):
     """FC0 -> FC1 -> one softmax per auxiliary task; FC0 -> FC2; concat(FC2, those softmaxes) -> the major softmax.
 
-    Returns the logits of the major task (N, classes) and of each auxiliary task (N, levels).
+    Returns the logits of the major task (N, classes) and of each auxiliary task (N, levels); `new` as in SingleTask.
     """
 
     def __init__(self, backbone: str, classes: int, levels: Sequence[int]):
@@ -63,6 +61,7 @@ class MultiTask(nn.Module):
         )
         self.auxiliary = nn.ModuleList(nn.Linear(WIDTH, n) for n in levels)
         self.major = nn.Linear(WIDTH + sum(levels), classes)
+        self.new: list[nn.Module] = [self.fc1, self.fc2, self.auxiliary, self.major]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
         """`pictures` (N, 3, 224, 224)."""
@@ -70,10 +69,6 @@ class MultiTask(nn.Module):
         fc1, fc2 = self.fc1(fc0), self.fc2(fc0)
         auxiliary = [task(fc1) for task in self.auxiliary]
         return self.major(torch.cat([fc2, *(logits.softmax(1) for logits in auxiliary)], 1)), auxiliary
-
-    def new_layers(self) -> Iterator[nn.Module]:
-        """Layers that no pre-trained weights are loaded into."""
-        return iter((self.fc1, self.fc2, self.auxiliary, self.major))
 
 
 Network = SingleTask | MultiTask
@@ -85,7 +80,7 @@ def build(arch: str, backbone: str, classes: int, levels: Sequence[int]) -> Netw
     Parameters
     ----------
     arch : str
-        One of ARCHITECTURES.
+        `mtl-tl`, `mtl-ri`, `stl-tl` or `stl-ri`.
     backbone : str
         A torchvision classification network.
     classes : int
@@ -115,7 +110,7 @@ def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str
     """Adam's groups: everything at `lr`, but pre-trained layers at a fifth of it."""
     if not pretrained:
         return [{"params": list(net.parameters()), "lr": lr}]
-    new = [p for layer in net.new_layers() for p in layer.parameters()]
+    new = [p for layer in net.new for p in layer.parameters()]
     ids = {id(p) for p in new}
     old = [p for p in net.parameters() if id(p) not in ids]
     return [{"params": old, "lr": CONVOLUTION_LR_RATIO * lr}, {"params": new, "lr": lr}]
@@ -129,7 +124,7 @@ def load_pretrained(net: Network, weights: dict[str, Tensor]) -> None:
     InputError
         If the state dict is not one of this backbone.
     """
-    new = {id(t) for layer in net.new_layers() for t in layer.state_dict(keep_vars=True).values()}
+    new = {id(t) for layer in net.new for t in layer.state_dict(keep_vars=True).values()}
     wanted = {k: t for k, t in net.backbone.state_dict(keep_vars=True).items() if id(t) not in new}
     bad = [k for k, t in wanted.items() if k not in weights or weights[k].shape != t.shape]
     if bad:
@@ -144,7 +139,12 @@ def load_pretrained(net: Network, weights: dict[str, Tensor]) -> None:
 
 def weights_name(backbone: str, file: Path | None) -> str:
     """What identifies the pre-trained weights: torchvision's name, or a file's name and digest."""
-    return f"{file.name} sha256 {checkpoint.file_digest(file)}" if file else str(_published(backbone))
+    if file is None:
+        return str(_published(backbone))
+    try:
+        return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", "name a .pt file", file) from None
 
 
 def read_weights(backbone: str, file: Path | None) -> dict[str, Tensor]:
@@ -186,7 +186,12 @@ def _refuse_unknown(backbone: str) -> None:
 
 def _torchvision(backbone: str) -> nn.Module:
     _refuse_unknown(backbone)
-    return torchvision.models.get_model(backbone, weights=None, **_OPTIONS.get(backbone, {}))
+    net: nn.Module = torchvision.models.get_model(backbone, weights=None, **_OPTIONS.get(backbone, {}))
+    for name, layer in net.named_children():
+        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size not in (1, (1, 1)):
+            # AlexNet's and VGG's: they change nothing at 224 x 224, and have no deterministic gradient on CUDA
+            setattr(net, name, nn.Identity())
+    return net
 
 
 def _before_first_linear(head: nn.Module) -> tuple[nn.Module, int]:
@@ -199,18 +204,14 @@ def _before_first_linear(head: nn.Module) -> tuple[nn.Module, int]:
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), convolution.in_channels
 
 
-def _resize_last(net: nn.Module, name: str, head: nn.Module, classes: int) -> list[str]:
-    """Give the head's last layer `classes` outputs; the names of its linear and resized layers."""
-    layers = {
-        f"{name}.{part}".rstrip("."): layer
-        for part, layer in head.named_modules()
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    }
-    last, layer = list(layers.items())[-1]
-    fresh: nn.Module
-    if isinstance(layer, nn.Linear):
-        fresh = nn.Linear(layer.in_features, classes, bias=layer.bias is not None)
+def _resize_last(net: nn.Module, classes: int) -> list[nn.Module]:
+    """Give the head's last layer `classes` outputs; the head's linear layers and the resized one."""
+    prefix, head = list(net.named_children())[-1]
+    kinds = nn.Linear | nn.Conv2d
+    names = [f"{prefix}.{name}".rstrip(".") for name, layer in head.named_modules() if isinstance(layer, kinds)]
+    last: Any = net.get_submodule(names[-1])
+    if isinstance(last, nn.Linear):
+        net.set_submodule(names[-1], nn.Linear(last.in_features, classes, bias=last.bias is not None))
     else:
-        fresh = nn.Conv2d(layer.in_channels, classes, layer.kernel_size)  # type: ignore[arg-type]
-    net.set_submodule(last, fresh)
-    return list(layers)
+        net.set_submodule(names[-1], nn.Conv2d(last.in_channels, classes, last.kernel_size))
+    return [net.get_submodule(name) for name in names]

@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import base64
 import io
-import json
-from collections.abc import Iterator, Mapping
-from html import escape
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .compare import Scores, load_metrics, read_predictions, reasons, run_name, scores, tables
+from .compare import Scores, load_metrics, numbers, scores
+from .files import read_csv, read_json, write
 from .metrics import one_vs_rest, roc_points
+from .tables import reasons, run_name, tables
+
+TEMPLATE = Path(__file__).with_name("report.html")
 
 DPI = 192  # twice what a browser calls a pixel
 COLOURS = {"tl": "#0072b2", "ri": "#d55e00"}
 LINES = {"mtl": "-", "stl": (0, (4, 2))}
-CSS = """
-:root { color-scheme: light }
-body { max-width: 62rem; margin: 2.5rem auto; padding: 0 1.25rem; background: #fff; color: #1d2328;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
-h1 { font-size: 1.7rem; font-weight: 600; margin: 0 0 .25rem }
-h2 { font-size: 1.1rem; font-weight: 600; margin: 2.4rem 0 .6rem }
-.lead { color: #59636b; margin: 0 }
-.scroll { overflow-x: auto }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem 1rem .35rem 0; text-align: left !important; white-space: nowrap; vertical-align: top }
-thead th { font-weight: 600; border-bottom: 1.5px solid #1d2328 }
-tbody th { font-weight: 500 }
-tbody tr + tr > * { border-top: 1px solid #e4e8eb }
-.wrap td { white-space: normal; overflow-wrap: anywhere }
-img { max-width: 100%; height: auto; display: block }
-figcaption { color: #59636b; font-size: .9rem }
-figure { margin: 0 }
-li { margin: .2rem 0 }
-"""
 
 
 def write_report(folder: Path) -> Path:
@@ -61,16 +46,27 @@ def write_report(folder: Path) -> Path:
     InputError
         If `metrics.json` is missing or of another schema.
     """
-    metrics = load_metrics(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    group = scores(read_predictions(folder / "predictions.csv"), metrics["classes"])
-    plots = {"roc.png": plot_roc(metrics, group), "training.png": plot_training(pd.read_csv(folder / "history.csv"))}
-    images = {name: _png(figure) for name, figure in plots.items()}
-    for name, image in images.items():
-        (folder / name).write_bytes(image)
-    page = folder / "report.html"
-    page.write_text(_page(metrics, config, images), encoding="utf-8")
-    return page
+    metrics, config = load_metrics(folder), read_json(folder / "config.json")
+    group = scores(numbers(read_csv(folder / "predictions.csv")), metrics["classes"])
+    roc, training = _png(plot_roc(metrics, group)), _png(plot_training(pd.read_csv(folder / "history.csv")))
+    per_seed = "A line per seed, a dot at the epoch kept. MTL's loss has auxiliary terms: compare it with MTL's only"
+    figures = {"ROC curves": _figure(roc, "ROC curves of the test lesions"), "Training": _figure(training, per_seed)}
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+    page = template.render(
+        runs=map(run_name, metrics["runs"]),
+        store=config.get("store", "a store"),
+        tables={title: _html(table) for title, table in tables(metrics).items()},
+        figures=figures,
+        metrics=metrics,
+        seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
+        reasons=reasons(metrics),
+        notes=config.get("notes", []),
+        settings=_html(_settings(config), header=False, classes="wrap"),
+    )
+    write(folder / "roc.png", roc)
+    write(folder / "training.png", training)
+    write(folder / "report.html", page)
+    return folder / "report.html"
 
 
 def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
@@ -108,73 +104,21 @@ def plot_training(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def caveats(metrics: Mapping[str, Any]) -> Iterator[str]:
-    """Say what the numbers do not say."""
-    methods, test = metrics["methods"], metrics["test"]
-    yield f"95 % intervals: {methods['auc']} for AUC, {methods['proportions']} for proportions."
-    yield (
-        f"The intervals say how much depends on which {test['lesions']} lesions were tested, not how another training "
-        "run or another hospital would differ."
-    )
-    if metrics["tests"]:
-        yield f"MTL against STL: {methods['auc_test']} and {methods['test']}, two-sided, not adjusted for their number."
-    if any(len(entry["seeds"]) == 1 for entry in metrics["runs"].values()):
-        yield "Trained with one seed: a difference between two runs may be one of chance in training."
-    if any(len(entry["seeds"]) > 1 for entry in metrics["runs"].values()):
-        yield "With several seeds, values and tests are of each lesion's probabilities averaged over the seeds."
-    yield "The epoch kept is the one with the best validation AUC; test lesions took no part in any choice."
-    few = [f"{count} of class {name}" for name, count in test["counts"].items() if count < 30]
-    if few:
-        yield f"Few test lesions ({', '.join(few)}): expect wide intervals."
-    if test["unlabelled"]:
-        yield f"Test lesions without a label, predicted and not scored: {test['unlabelled']}."
-    yield from (f"Undefined: {reason}." for reason in reasons(metrics))
-    yield "For research; not a medical device."
-
-
-def _page(metrics: Mapping[str, Any], config: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
-    sections = {title: _table(table) for title, table in tables(metrics).items()}
-    sections["ROC curves"] = _figure(images["roc.png"], "ROC curves of the test lesions")
-    caption = "A line per seed, a dot at the epoch kept. MTL's loss has auxiliary terms: compare it with MTL's only"
-    sections["Training"] = _figure(images["training.png"], caption)
-    notes = [*config.get("notes", []), *caveats(metrics)]
-    sections["How to read this"] = "<ul>" + "".join(f"<li>{escape(str(note))}</li>" for note in notes) + "</ul>"
-    settings = pd.Series(dict(_flat(config)), dtype=str).to_frame()
-    sections["To run it again"] = _table(settings, header=False, classes="wrap")
-    body = "".join(f"<section><h2>{escape(title)}</h2>{content}</section>\n" for title, content in sections.items())
-    lead = ", ".join(run_name(run) for run in metrics["runs"]) + f" trained on {config.get('store', 'a store')}"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta http-equiv="Content-Security-Policy" '
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>mtltrain report</title><style>{CSS}</style></head>\n<body><h1>Multi-task against single-task</h1>"
-        f'<p class="lead">{escape(lead)}</p>\n{body}</body></html>\n'
-    )
-
-
-def _table(table: pd.DataFrame, *, header: bool = True, classes: str = "") -> str:
+def _html(table: pd.DataFrame, **options: Any) -> Markup:
     with pd.option_context("display.max_colwidth", None):
-        html = table.to_html(border=0, header=header, classes=classes)
-    return f'<div class="scroll">{html}</div>'
+        return Markup(table.to_html(border=0, **options))
 
 
-def _figure(image: bytes, caption: str) -> str:
-    source = "data:image/png;base64," + base64.b64encode(image).decode()
-    text, width = escape(caption), int.from_bytes(image[16:20], "big") * 96 // DPI  # a PNG has its width there
-    return f'<figure><img alt="{text}" width="{width}" src="{source}"><figcaption>{text}.</figcaption></figure>'
+def _settings(config: dict[str, Any]) -> pd.DataFrame:
+    """config.json as a table, without what the page shows elsewhere."""
+    versions = {str(i): item for i, item in enumerate(config.get("versions", []), 1)}
+    flat = pd.json_normalize({**config, "versions": versions}).drop(columns=["notes", "selection"], errors="ignore")
+    return flat.iloc[0].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v)).to_frame()
 
 
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Nested JSON as `a.b` -> text, without what the page shows elsewhere."""
-    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        value = {str(i): item for i, item in enumerate(value, 1)}
-    if isinstance(value, Mapping):
-        for key, item in value.items():
-            if key not in ("notes", "selection"):
-                yield from _flat(item, f"{name}.{key}" if name else str(key))
-    else:
-        yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _figure(image: bytes, caption: str) -> dict[str, Any]:
+    width = int.from_bytes(image[16:20], "big") * 96 // DPI  # a PNG has its width there
+    return {"caption": caption, "width": width, "data": base64.b64encode(image).decode()}
 
 
 def _style(run: str) -> dict[str, Any]:

@@ -20,67 +20,65 @@ FEWEST = 3
 
 
 @dataclass(frozen=True)
-class Task:
-    """An auxiliary classification task: its `levels` (those seen in training, ascending), weight and majority level."""
+class Characteristic:
+    """A line of Table 1, from the training lesions where it is known: why it was dropped, or the task it becomes.
 
-    name: str
-    levels: tuple[float, ...]
-    weight: float
-    majority: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """A characteristic's line of Table 1: known training lesions, Spearman's r and p, and why it was dropped."""
+    `n` lesions, Spearman's `r` and `p`, the `levels` seen (ascending) and the commonest of them, `majority`.
+    """
 
     name: str
     n: int
     r: float | None = None
     p: float | None = None
     reason: str = ""
+    levels: tuple[float, ...] = ()
+    majority: float | None = None
 
     @property
     def kept(self) -> bool:
         """Whether it becomes a task."""
         return not self.reason
 
+    @property
+    def weight(self) -> float:
+        """w_k of equation 3."""
+        return abs(self.r or 0.0)
 
-def select(cohort: Cohort) -> tuple[list[Row], list[Task]]:
-    """Table 1 and the tasks kept: p < 0.05 in Spearman's test against the label over the training lesions."""
+    def line(self) -> dict[str, Any]:
+        """The line as `metrics.json` keeps it."""
+        return {key: getattr(self, key) for key in ("name", "r", "p", "n", "kept", "reason")}
+
+    def task(self) -> dict[str, Any]:
+        """The task as a checkpoint keeps it."""
+        return {"name": self.name, "levels": list(self.levels), "weight": self.weight, "majority": self.majority}
+
+
+def select(cohort: Cohort) -> tuple[list[Characteristic], list[Characteristic]]:
+    """Table 1, and of it what is kept: p < 0.05 in Spearman's test against the label over the training lesions."""
     train = cohort.lesions[cohort.lesions["split"] == "train"]
-    known = train.filter(regex="^aux_")
-    columns = {str(name).removeprefix("aux_"): known[name].to_numpy(np.float64) for name in known}
     rank = train["label"].map(cohort.order.index).to_numpy()
-    rows = [_row(name, column, rank) for name, column in columns.items()]
-    return rows, [_task(row, columns[row.name]) for row in rows if row.kept]
+    known = train.filter(regex="^aux_").astype(np.float64)
+    table = [_describe(str(name).removeprefix("aux_"), known[name].to_numpy(), rank) for name in known]
+    return table, [line for line in table if line.kept]
 
 
-def _row(name: str, values: NDArray[np.float64], rank: NDArray[np.int64]) -> Row:
+def _describe(name: str, values: NDArray[np.float64], rank: NDArray[np.int64]) -> Characteristic:
     known = np.isfinite(values)
-    n = int(known.sum())
+    values, rank, n = values[known], rank[known], int(known.sum())
     if n < FEWEST:
-        return Row(name, n, reason=f"fewer than {FEWEST} known")
-    if np.ptp(values[known]) == 0 or np.ptp(rank[known]) == 0:
-        return Row(name, n, reason="constant")
-    r, p = (float(v) for v in spearmanr(values[known], rank[known]))
-    return Row(name, n, r, p, "" if p < ALPHA else f"p >= {ALPHA}")
+        return Characteristic(name, n, reason=f"fewer than {FEWEST} known")
+    if np.ptp(values) == 0 or np.ptp(rank) == 0:
+        return Characteristic(name, n, reason="constant")
+    r, p = map(float, spearmanr(values, rank))
+    levels, counts = np.unique(values, return_counts=True)
+    reason = "" if p < ALPHA else f"p >= {ALPHA}"
+    return Characteristic(name, n, r, p, reason, tuple(levels.tolist()), float(levels[counts.argmax()]))
 
 
-def _task(row: Row, values: NDArray[np.float64]) -> Task:
-    assert row.r is not None
-    found, counts = np.unique(values[np.isfinite(values)], return_counts=True)
-    return Task(row.name, tuple(found.tolist()), abs(row.r), float(found[counts.argmax()]))
-
-
-def targets(cohort: Cohort, tasks: Sequence[Task]) -> Tensor:
+def targets(cohort: Cohort, tasks: Sequence[Characteristic]) -> Tensor:
     """Level index of each lesion and task, shape (lesions, tasks) int64; -1 where unknown or unseen in training."""
     index = np.full((len(cohort.lesions), len(tasks)), UNKNOWN, np.int64)
     for k, task in enumerate(tasks):
-        known = {level: i for i, level in enumerate(task.levels)}
-        index[:, k] = [known.get(float(v), UNKNOWN) for v in cohort.lesions[f"aux_{task.name}"]]
+        place = {level: i for i, level in enumerate(task.levels)}
+        index[:, k] = [place.get(float(value), UNKNOWN) for value in cohort.lesions[f"aux_{task.name}"]]
     return torch.from_numpy(index)
-
-
-def as_dict(row: Row) -> dict[str, Any]:
-    """The row as `metrics.json` keeps it."""
-    return {"name": row.name, "r": row.r, "p": row.p, "n": row.n, "kept": row.kept, "reason": row.reason}

@@ -3,21 +3,29 @@
 import ast
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
-from toystore import write_store
 
 import mtltrain
-from mtltrain import checkpoint
 from mtltrain.cli import main
 
 PACKAGE = Path(mtltrain.__file__).parent
-ORDER = ["checkpoint", "data", "tasks", "models", "loss", "metrics", "fit", "compare", "report", "folder", "cli"]
+ORDER = [
+    "files",
+    "checkpoint",
+    "data",
+    "tasks",
+    "models",
+    "loss",
+    "metrics",
+    "fit",
+    "compare",
+    "tables",
+    "report",
+    "folder",
+    "cli",
+]
 FAST = ["--backbone", "shufflenet_v2_x0_5", "--epochs", "1", "--arch", "stl-ri", "--device", "cpu"]
 
 
@@ -96,41 +104,6 @@ def test_offline(store, capsys, monkeypatch, tmp_path):
     assert "--weights FILE" in printed.err
     assert "--arch mtl-ri stl-ri" in printed.err
     assert not (tmp_path / "toy-mtltrain").exists()
-
-
-def test_killed_and_started_again(tmp_path):
-    """SIGKILL after an epoch; the command, repeated, ends with the weights of an undisturbed run."""
-    store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
-    call = [
-        sys.executable,
-        "-m",
-        "mtltrain.cli",
-        "fit",
-        str(store),
-        *FAST,
-        "--epochs",
-        "3",
-        "--batch-size",
-        "10",
-        "--out",
-    ]
-    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PACKAGE.parent), "HOME": str(tmp_path)}
-    last = tmp_path / "killed/stl-ri/seed-0/last.pt"
-    process = subprocess.Popen([*call, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not last.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    again = subprocess.run(
-        [*call, str(tmp_path / "killed")], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "goes on after epoch" in again.stdout
-    subprocess.run([*call, str(tmp_path / "whole")], env=environment, capture_output=True, check=True)
-    one, two = (checkpoint.load(tmp_path / name / "stl-ri/seed-0/best.pt") for name in ("killed", "whole"))
-    assert checkpoint.digest(one) == checkpoint.digest(two)
-    tables = [(tmp_path / name / "predictions.csv").read_bytes() for name in ("killed", "whole")]
-    assert tables[0] == tables[1]
 
 
 def imports(path):

@@ -13,14 +13,12 @@ from ctpatch.errors import InputError
 from mtltrain.compare import (
     SCHEMA,
     evaluate,
-    format_comparison,
-    format_tables,
     load_metrics,
-    read_predictions,
-    run_name,
-    tables,
+    numbers,
 )
+from mtltrain.files import read_csv
 from mtltrain.metrics import auc, compare_auc, mcnemar
+from mtltrain.tables import format_comparison, format_tables, run_name, tables
 
 SELECTION = [
     {"name": "lobulation", "r": 0.29, "p": 0.0004, "n": 140, "kept": True, "reason": ""},
@@ -236,7 +234,7 @@ def test_tables_as_printed():
 def test_predictions_are_read_as_text(tmp_path):
     table = simulate().assign(lesion_id="NA", label="")
     table.to_csv(tmp_path / "predictions.csv", index=False)
-    found = read_predictions(tmp_path / "predictions.csv")
+    found = numbers(read_csv(tmp_path / "predictions.csv"))
     assert found["patient_id"][0] == "000"
     assert (found["lesion_id"][0], found["label"][0], found["seed"].dtype) == ("NA", "", np.dtype(int))
     pd.testing.assert_series_equal(found["p_T3"], table["p_T3"])

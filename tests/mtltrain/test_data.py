@@ -69,7 +69,10 @@ def test_patches_are_loaded_whole(store):
 
 
 def table(*rows):
-    return pd.DataFrame(rows, columns=["patient_id", "split"])
+    return pd.DataFrame(rows, columns=["patient_id", "split"]).assign(series="")
+
+
+NO_PIXELS = pd.Series([], dtype=str)
 
 
 @pytest.mark.parametrize(
@@ -79,11 +82,11 @@ def table(*rows):
 )
 def test_patient_in_two_splits(other):
     with pytest.raises(InputError, match="is in test and train"):
-        refuse_leaks(table(("P7", "train"), (other, "test"), ("P8", "val")))
+        refuse_leaks(table(("P7", "train"), (other, "test"), ("P8", "val")), NO_PIXELS)
 
 
 def test_different_patients_pass():
-    refuse_leaks(table(("P7", "train"), ("P70", "test"), ("0", "val"), ("00", "val")))
+    refuse_leaks(table(("P7", "train"), ("P70", "test"), ("0", "val"), ("00", "val")), NO_PIXELS)
 
 
 @pytest.mark.parametrize("counts", [{"train": 4, "val": 1}, {"train": 1, "val": 4}, {"train": 4}, {"val": 4}])
@@ -115,7 +118,8 @@ def test_constant_patches_are_told(tmp_path):
             hu = np.zeros((1, 64, 64), np.int16)
             writer.add(patient_id=str(k), split=split, label=CLASSES[k % 2], hu=hu)
     with open_store(tmp_path / "s.h5") as opened:
-        assert read_cohort(opened).notes[-1] == "2 of 2 training patches are of one HU throughout"
+        told = ("train: 2 of 2 patches are of one HU throughout", "val: 2 of 2 patches are of one HU throughout")
+        assert read_cohort(opened).notes[-2:] == told
 
 
 def test_label_order():

@@ -17,7 +17,7 @@ def cohort(order=("a", "b"), **aux):
     for name, values in aux.items():
         lesions[f"aux_{name}"] = np.array(values, float)
     label = np.array([order.index(name) for name in lesions["label"]])
-    return Cohort(lesions, tuple(sorted(order)), tuple(order), label, ())
+    return Cohort(lesions, tuple(sorted(order)), tuple(order), label, {}, (), "")
 
 
 def related(*test):

@@ -1,0 +1,108 @@
+"""`metrics.json` as tables of text: a list of rows each, its keys the columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+HEADS = {
+    "name": "",
+    "run": "",
+    "first": "",
+    "second": "against",
+    "r": "Spearman r",
+    "n": "lesions",
+    "auc": "AUC",
+    "auc_difference": "AUC difference",
+    "p_auc": "p (DeLong)",
+    "first_only": "only MTL right",
+    "second_only": "only STL right",
+    "majority": "training majority",
+    "p_mcnemar": "p (McNemar)",
+}
+"""Column titles where they are not the key itself."""
+
+
+def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    """Title -> table of text with the row names in its index, for all of `metrics` that has rows."""
+    test, runs = metrics["test"], metrics["runs"]
+    tested = f"{test['lesions']} test lesions of {test['patients']} patients: " + ", ".join(
+        f"{n} of class {name}{' (positive)' * (name == metrics['positive'])}" for name, n in test["counts"].items()
+    )
+    several = any(len(entry["seeds"]) > 1 for entry in runs.values())
+    averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
+    seeds = [{"run": run, "seeds": len(entry["seeds"])} | entry["over_seeds"] for run, entry in runs.items()]
+    tasks = [{key: row[key] for key in row if key != "over_seeds"} for row in metrics["auxiliary"]]
+    made = {
+        "Table 1. Characteristics against the label, training lesions": metrics["selection"],
+        f"Table 2. {tested}; mean ± SD over the seeds": seeds if several else [],
+        f"{averaged}; value (95 % CI)": [{"run": run} | entry["metrics"] for run, entry in runs.items()],
+        "MTL against STL": metrics["tests"],
+        "Auxiliary tasks, test lesions where known": tasks,
+    }
+    return {title: _frame(rows) for title, rows in made.items() if rows}
+
+
+def format_tables(metrics: Mapping[str, Any]) -> str:
+    """Lay out `tables` and the reasons for what is undefined as plain text."""
+    laid = [f"{title}\n{table.to_string()}" for title, table in tables(metrics).items()]
+    return "\n\n".join([*laid, "\n".join(reasons(metrics))]).rstrip()
+
+
+def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lay out Table 2 of several run folders (name -> metrics) as one; several seeds: their averaged probabilities."""
+    rows = [
+        {"name": f"{folder} {run_name(run)}", "lesions": metrics["test"]["lesions"], "seeds": len(entry["seeds"])}
+        | entry["metrics"]
+        for folder, metrics in folders.items()
+        for run, entry in metrics["runs"].items()
+    ]
+    return _frame(rows).to_string()
+
+
+def reasons(metrics: Mapping[str, Any]) -> list[str]:
+    """Why something in Table 2 or in the tests is undefined, one line each."""
+    found = {
+        f"{run_name(run)} {HEADS.get(name, name)}": item
+        for run, entry in metrics["runs"].items()
+        for name, item in entry["metrics"].items()
+    }
+    for test in metrics["tests"]:
+        found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
+    return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
+
+
+def run_name(run: str) -> str:
+    """Name a run as the paper does: `mtl-tl` is MTL+TL."""
+    return run.upper().replace("-", "+")
+
+
+def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows under their names; lying on its side if too wide for a terminal (more than two classes)."""
+    table = pd.DataFrame([{HEADS.get(k, k): _cell(k, v) for k, v in row.items()} for row in rows]).fillna("")
+    table = table.set_index("").rename_axis(None)
+    return table.T if table.shape[1] > 6 else table
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _spread(**value) if "sd" in value else _estimate(**value)
+    if value is None:
+        return "undefined"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "< 0.001" if key.startswith("p") and value < 0.001 else f"{value:.3f}"
+    return run_name(value) if key in ("run", "first", "second") else str(value)
+
+
+def _estimate(value: float | None, low: float | None, high: float | None, reason: str) -> str:
+    if value is None or low is None:
+        return _cell("", value) + ("" if value is None else " (CI undefined)")
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _spread(values: list[float | None], mean: float | None, sd: float | None) -> str:
+    return f"{_cell('', mean)} ± {_cell('', sd)}"
