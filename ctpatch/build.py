@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Generator, Iterable
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .assembly import Assembly, BuildResult, Outcome
-from .errors import CtpatchError, InputError, public
+from .errors import CtpatchError, InputError, Unfinished, public
 from .lesion import cut_lesion, plan_lesion
 from .manifest import Manifest, Row, manifest_digest, read_manifest
 from .recipe import BuildOptions, Recipe
-from .shards import PartsFolder, inputs_digest, read_shard, shard_path, write_shard
+from .shards import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
 from .split import assign_splits
 from .store.check import is_store
+from .workers import WorkerDied, call_in_order
 
 __all__ = ["BuildOptions", "BuildResult", "build", "split_rows"]
+
+SPACE = 1.2
+"""Free space that a build wants, as a multiple of what it is expected to write."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -47,6 +53,7 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     _check_out(out)
     parts = PartsFolder(parts_folder(manifest_path, out, options), _plan(manifest, options))
     try:
+        _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
         result = _assemble(Assembly(manifest, rows, out, parts.path, options), progress)
     except BaseException:
         parts.abandon()
@@ -64,6 +71,15 @@ def _check_out(out: Path) -> None:
         raise InputError("the folder of --out does not exist", "make it first", out)
     if out.is_dir() or (out.exists() and not is_store(out)):
         raise InputError("--out exists and is no ctpatch store", "give another --out, or remove it", out)
+
+
+def _check_space(needed: int, out: Path) -> None:
+    """Refuse to begin what will not fit."""
+    free = shutil.disk_usage(out.absolute().parent).free
+    if free < SPACE * needed:
+        found = f"about {needed / 1e6:.1f} MB are still to be written, and {free / 1e6:.1f} MB are free"
+        do = f"make {SPACE * needed / 1e6:.1f} MB free, give another --out, or fewer --patches, or --no-rgb"
+        raise InputError(found, do, out)
 
 
 def split_rows(manifest: Manifest, seed: int, fold: tuple[int, int] | None) -> tuple[Row, ...]:
@@ -103,20 +119,17 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
 
 def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator[tuple[Row, Outcome], None, None]:
     """Each row's outcome in the rows' order, while workers are busy with the following ones."""
-    from joblib import Parallel, delayed
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
+    calls = ((row, parts, options.recipe, options.keep_uids) for row in rows)
+    jobs = min(options.jobs if options.jobs > 0 else len(os.sched_getaffinity(0)), len(rows))
+    outcomes = call_in_order(_work, calls, jobs) if jobs > 1 else (_work(*call) for call in calls)
+    with contextlib.closing(outcomes):
+        for row, outcome in zip(rows, outcomes, strict=True):
+            yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
 
-    tasks: Iterable[Any] = (delayed(_work)(row, parts, options.recipe, options.keep_uids) for row in rows)
-    outcomes = Parallel(n_jobs=options.jobs, return_as="generator", batch_size=1, max_nbytes=None)(tasks)
-    try:
-        yield from zip(rows, outcomes, strict=True)
-    except TerminatedWorkerError as error:
-        found = "a worker process was killed (out of memory?); finished lesions are kept"
-        raise CtpatchError(f"{found}: run the same command again, with fewer --jobs") from error
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # joblib's word on cancelled tasks; why they were is said elsewhere
-            outcomes.close()
+
+def _killed(death: WorkerDied) -> Outcome:
+    found = f"its worker process ended twice before it was done, the second time alone: {death}; out of memory?"
+    return Outcome(problem=Unfinished(found, "use a machine with more memory, or see the system's log"))
 
 
 def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
@@ -148,7 +161,5 @@ def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
         place = Path(error.filename) if error.filename else row.image
         return Outcome(problem=InputError(found, "mend the file's permissions, link or disk", place))
     except MemoryError:
-        return Outcome(
-            problem=CtpatchError(f"patient={row.patient_id} row={row.line}: out of memory; use fewer --jobs")
-        )
+        return Outcome(problem=Unfinished("out of memory", "use fewer --jobs, or a machine with more memory"))
     return Outcome(computed=True)

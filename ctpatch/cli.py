@@ -6,7 +6,7 @@ import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("ctpatch: interrupted; finished lesions are kept, run the same command to go on", file=sys.stderr)
         return 1
     except BrokenPipeError:
+        return 1
+    except MemoryError:
+        print("ctpatch: out of memory", file=sys.stderr)
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
@@ -188,17 +191,13 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from tqdm import tqdm
+    from .workers import Worker, WorkerDied
 
-    from .store import open_store
-    from .store.check import verify_store
-
-    with open_store(arguments.store) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-
-        def advance(size: int) -> None:
-            bar.update(size)
-
-        problems = verify_store(store.file, advance)
+    with closing(Worker()) as reader:
+        try:
+            problems = reader(_verify_store, arguments.store)
+        except WorkerDied as death:  # HDF5 has crashed on crafted files, and will again
+            problems = [f"the process that read it crashed ({death}): its structure is damaged"]
     for problem in problems:
         print(f"ctpatch: {arguments.store}: {problem}. Do: build it again, or copy it again.", file=sys.stderr)
     if not problems:
@@ -206,13 +205,28 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _verify_store(path: Path) -> list[str]:
+    """What is wrong with a store; runs in a process of its own."""
+    from tqdm import tqdm
+
+    from .store import open_store
+    from .store.check import verify_store
+
+    with open_store(path) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+
+        def advance(size: int) -> None:
+            bar.update(size)
+
+        return verify_store(store.file, advance)
+
+
 def _scan(arguments: argparse.Namespace) -> int:
     from .scan import scan, write_manifest
 
     result = scan(arguments.folder)
-    write_manifest(result, arguments.out)
-    for note in result.notes:
+    for note in result.notes:  # before anything can fail: they say why there may be nothing to write
         print(f"note: {one_line(note)}")
+    write_manifest(result, arguments.out)
     print(f"{arguments.out}: {len(result.rows)} lesions; fill in the column label")
     return 0
 
@@ -254,7 +268,3 @@ def _progress(what: str) -> Iterator[Progress]:
             print(f"{what}: {done} of {total}", file=sys.stderr)
 
     yield tell
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -68,6 +68,12 @@ class InputError(CtpatchError):
         return one_line(line)
 
 
+class Unfinished(InputError):
+    """A lesion that may be skipped like wrong input, though the machine failed and not the input."""
+
+    exit_status = 1
+
+
 class Problems(InputError):
     """Several problems of one input, reported together."""
 

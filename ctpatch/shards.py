@@ -10,18 +10,22 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .errors import CtpatchError, InputError
 from .manifest import Row
+from .recipe import Recipe
 from .store.content import Lesion, Patches
+from .store.disk import private, writing
 from .store.schema import json_bytes
+
+PATCH_BYTES = {"hu": 5_700, "rgb": 40_000}
+"""What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""
 
 
 class PartsFolder:
@@ -42,13 +46,16 @@ class PartsFolder:
 
     def __init__(self, path: Path, plan: Mapping[str, Any]):
         self.path = path
-        path.mkdir(mode=0o700, exist_ok=True)
-        self._lock = _lock(path / "lock")
-        try:
-            self._check_plan(dict(plan))
-        except BaseException:
-            self.release()
-            raise
+        with writing(path.name):
+            path.mkdir(mode=0o700, exist_ok=True)
+            self._lock = _lock(path / "lock")
+            try:
+                for leftover in path.glob("*.tmp"):  # of a build that was killed
+                    leftover.unlink()
+                self._check_plan(dict(plan))
+            except BaseException:
+                self.release()
+                raise
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
         file = self.path / "plan.json"
@@ -78,12 +85,18 @@ class PartsFolder:
         if any(self.path.glob("*.npz")):
             self.release()
         else:
-            self.remove()
+            with contextlib.suppress(CtpatchError):  # what failed before is worth more
+                self.remove()
 
     def remove(self) -> None:
-        """Remove the folder: its lesions are in the store."""
-        shutil.rmtree(self.path)
-        self.release()
+        """Remove the folder: its lesions are in the store, or there are none."""
+        try:
+            shutil.rmtree(self.path)
+        except OSError as error:
+            found = f"{self.path.name}: cannot be removed ({error.strerror})"
+            raise CtpatchError(f"{found}; the store is complete: remove the folder by hand") from error
+        finally:
+            self.release()
 
 
 def shard_path(parts: Path, row: Row) -> Path:
@@ -92,16 +105,27 @@ def shard_path(parts: Path, row: Row) -> Path:
     return parts / (hashlib.sha256(f"{row.patient_id}\0{row.lesion_id}\0{role}".encode()).hexdigest()[:32] + ".npz")
 
 
+def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
+    """What a build is still expected to write: the lesions that are not finished, and the store with all of them."""
+    finished = {entry.name: entry.stat().st_size for entry in os.scandir(parts)}
+    images = (size for name, size in PATCH_BYTES.items() if name == "hu" or recipe.rgb)
+    patch, total = sum(images), 0
+    for row in rows:
+        count = recipe.patches * (1 + recipe.augment) if row.split == "train" else 1
+        total += finished.get(shard_path(parts, row).name, 2 * count * patch)
+    return total
+
+
 def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str, Any]) -> None:
     """Write a lesion atomically: under its name it is whole."""
-    arrays: dict[str, NDArray[Any]] = dict(patches.columns)
+    arrays: dict[str, Any] = dict(patches.columns)
     for name, streams in patches.images.items():
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
         arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
     document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
     arrays["lesion"] = json_bytes(document)
     with _temporary(path) as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        np.savez(file, **arrays)
 
 
 def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] | None:
@@ -145,25 +169,22 @@ def write_atomically(path: Path, data: bytes) -> None:
 def _temporary(path: Path) -> Iterator[IO[bytes]]:
     """A file that takes the name `path`, flushed to the disk, when the block ends well."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise CtpatchError(
-            f"{path.parent.name}: cannot be written ({error.strerror}); free space and run again"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path.parent.name):
+        try:
+            with open(temporary, "wb", opener=private) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[bytes]:
     """An open file locked for this process; the system unlocks it however the process ends."""
     import fcntl
 
-    file = open(path, "wb")  # noqa: SIM115 - held open as long as the build lives
+    file = open(path, "wb", opener=private)  # noqa: SIM115 - held open as long as the build lives
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))

@@ -53,28 +53,13 @@ def read_labelmap(path: str | Path, roi: str, frame: Frame, *, resample: bool = 
         raise error.at(where=file.path) from None
 
 
-def labelmap_values(path: str | Path) -> tuple[int, ...]:
-    """The labels in a file besides 0, ascending.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read or holds other than whole numbers.
-    """
-    file = open_volume(path)
-    try:
-        return tuple(_labels(file))
-    except InputError as error:
-        raise error.at(where=file.path) from None
-
-
 def _labels(file: VolumeFile) -> list[int]:
     found: set[int] = set()
     for plane in file.stored:
-        values = file.values(plane)
-        values = values[values != 0]
-        labels = values if values.dtype.kind in "iu" else np.rint(values)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(all="ignore"):  # what is infinite or no number is refused, not warned of
+            values = file.values(plane)
+            values = values[values != 0]
+            labels = values if values.dtype.kind in "iu" else np.rint(values)
             odd = values[~(np.abs(values - labels) <= LABEL_TOLERANCE)]
         if odd.size:
             raise InputError(

@@ -188,6 +188,8 @@ def _rasterise(nodule: LidcNodule, index: dict[tuple[float, str], int]) -> _Outl
         (row, column), inside, overlap = _enclosed(_distinct(paths))
         if overlap:
             problems.append(f"two paths of {_name(nodule)} overlap at z = {paths[0].z:g} mm ({overlap} px)")
+        if not any(drawn.inclusion for drawn in paths):  # cut out of which slice's outline, nobody can tell
+            problems.append(f"an exclusion of {_name(nodule)} at z = {paths[0].z:g} mm is in no outline's slice")
         pixels = np.argwhere(inside) + np.array([row, column])
         layers.append(np.insert(pixels, 0, plane, axis=1))
     return _Outline(nodule, np.concatenate(layers), tuple(problems))
@@ -268,9 +270,9 @@ def _centroid(
 
 
 def _order(lesion: LidcLesion, planes: Sequence[LidcPlane]) -> tuple[object, ...]:
-    """By centroid; rounding must not decide between equal ones, so the first voxel and the readers' names do."""
-    first = lesion.voxels[:1].tolist()
-    return tuple(round(value, 6) for value in lesion.centroid), first, lesion.nodules
+    """By centroid; rounding must not decide between equal ones, so the first voxel does, or for empty ones a name."""
+    first, names = lesion.voxels[:1].tolist(), sorted(name for _, name in lesion.nodules)
+    return tuple(round(value, 6) for value in lesion.centroid), first, names, lesion.nodules
 
 
 def _twice(nodules: Sequence[LidcNodule]) -> tuple[str, ...]:

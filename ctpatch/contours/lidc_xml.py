@@ -17,6 +17,7 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
+from ..decimals import decimal
 from ..errors import InputError
 from ..geometry import Floats
 
@@ -204,7 +205,7 @@ def _path(roi: Element) -> LidcPath:
 def _number(parent: Element, name: str) -> float:
     text = _child_text(parent, name)
     try:
-        value = float(text)
+        value = decimal(text)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 _CONTOUR_DATA = 0x30060050
+_DECIMALS = re.compile(rb"[ 0-9.eE+\\-]*")
 _CLOSED = ("CLOSED_PLANAR",)
 _XOR = ("CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
 
@@ -147,7 +149,7 @@ def _points(item: Dataset, name: str, path: Path) -> Floats:
     raw = item.get_item(_CONTOUR_DATA)
     value = raw.value if raw is not None else None
     try:
-        parts = value.split(b"\\") if isinstance(value, bytes) else ([] if value is None else list(value))
+        parts = _decimals(value) if isinstance(value, bytes) else ([] if value is None else list(value))
         numbers = np.array(parts).astype(np.float64)
     except (ValueError, TypeError):
         raise InputError(f"ContourData of ROI {name!r} is not numbers", "export the RTSTRUCT again", path) from None
@@ -155,6 +157,14 @@ def _points(item: Dataset, name: str, path: Path) -> Floats:
         found = f"ContourData of ROI {name!r} has {numbers.size} numbers, not finite x, y, z triplets"
         raise InputError(found, "export the RTSTRUCT again", path)
     return numbers.reshape(-1, 3)
+
+
+def _decimals(value: bytes) -> list[bytes]:
+    """The texts of a value; numpy alone would take some that are no decimal numbers, and cut others at a NUL."""
+    text = value.rstrip(b"\0")
+    if not _DECIMALS.fullmatch(text):
+        raise ValueError
+    return text.split(b"\\")
 
 
 def _check_kinds(kinds: Counter[str], contours: tuple[Floats, ...], name: str, point: bool, path: Path) -> None:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import read_dataset
+from ..dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame, position_tolerance
 from ..images.grid import Grid
 from ..images.image import Image
 from .placing import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
 from .roi import VoxelROI
-from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, parsed, read_info, read_planes, seg_info
+from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, read_info, read_planes, seg_info
 
 __all__ = ["check_reference", "choose_segment", "read_seg", "seg_info"]
 
@@ -42,28 +42,31 @@ def read_seg(path: str | Path, roi: str, image: Image, *, frame_ok: bool = False
         image's grid.
     """
     path = Path(path)
-    dataset = read_dataset(path)
-    info = parsed(path, read_info, dataset)
     try:
-        notes = check_reference(info, image, frame_ok)
-        number, label = choose_segment(info.segments, roi)
-        name = label or str(number)
-        planes = parsed(path, read_planes, dataset, info.kind, number)
-        shown = parsed(path, decode, dataset, planes, info.kind, number)
-        if not shown:
-            raise InputError(
-                f"segment {number} ({label!r}) is empty", "name another one in `roi`, or leave the row out"
-            )
-        if info.kind == "FRACTIONAL":
-            notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
-        problem = _misfit([plane for plane, _ in shown], image.frame)
-        if problem is None:
-            return bounding_roi(name, *_on_slices(shown, image.frame), notes)
-        if not resample:
-            raise problem
-        return resampled_roi(name, *_dense(shown), image.frame, notes)
+        return _placed(path, roi, image, frame_ok, resample)
     except InputError as error:
         raise error.at(where=path) from None
+
+
+def _placed(path: Path, roi: str, image: Image, frame_ok: bool, resample: bool) -> VoxelROI:
+    dataset = read_dataset(path, force=True)
+    with parsing(path):
+        info = read_info(dataset)
+    notes = check_reference(info, image, frame_ok)
+    number, label = choose_segment(info.segments, roi)
+    name = label or str(number)
+    with parsing(path):
+        shown = decode(dataset, read_planes(dataset, info.kind, number), info.kind, number)
+    if not shown:
+        raise InputError(f"segment {number} ({label!r}) is empty", "name another one in `roi`, or leave the row out")
+    if info.kind == "FRACTIONAL":
+        notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
+    problem = _misfit([plane for plane, _ in shown], image.frame)
+    if problem is None:
+        return bounding_roi(name, *_on_slices(shown, image.frame), notes)
+    if not resample:
+        raise problem
+    return resampled_roi(name, *_dense(shown), image.frame, notes)
 
 
 def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, str]:

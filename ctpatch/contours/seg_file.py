@@ -6,20 +6,19 @@ on one that begins or ends within a byte.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import read_dataset
+from ..dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import orthonormal_axes
 from ..images.grid import Grid, checked_size, make_grid
-from ..images.slices import DECODERS
+from ..images.slices import DECODERS, check_coded
 from .placing import Mask
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -30,7 +29,6 @@ EXPORT_AGAIN = "export the segmentation again"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
 _ENCODED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90")  # RLE, JPEG-LS, JPEG 2000
 _HEADER = ("SOPClassUID", "FrameOfReferenceUID", "ReferencedSeriesSequence", "SegmentSequence", "SegmentationType")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,31 +72,21 @@ def seg_info(path: str | Path) -> SegInfo:
         When it cannot be read or is no segmentation.
     """
     path = Path(path)
-    dataset = read_dataset(path, stop_before_pixels=True, specific_tags=list(_HEADER))
-    return parsed(path, read_info, dataset)
-
-
-def parsed(path: Path, parse: Callable[..., T], *args: Any) -> T:
-    """What `parse` makes of a data set; pydicom parses values late, and raises whatever it meets."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return parse(*args)
-    except InputError as error:
-        raise error.at(where=path) from None
-    except Exception as error:
-        raise InputError(f"not a readable segmentation ({str(error)[:120]})", EXPORT_AGAIN, path) from error
+    dataset = read_dataset(path, force=True, stop_before_pixels=True, specific_tags=list(_HEADER))
+    with parsing(path):
+        return read_info(dataset)
 
 
 def read_info(dataset: Any) -> SegInfo:
     """What a data set says of itself as a segmentation; it must be one."""
     if dataset.get("SOPClassUID") not in SEGMENTATION:
         raise InputError("not a DICOM segmentation", "give a DICOM SEG, RTSTRUCT, LIDC XML or label map")
-    kind = str(dataset.SegmentationType)
+    kind = str(_need(dataset, "SegmentationType"))
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise InputError(f"SegmentationType {kind!r} is unknown", EXPORT_AGAIN)
-    series = tuple(str(item.SeriesInstanceUID) for item in dataset.get("ReferencedSeriesSequence") or ())
-    segments = tuple((int(s.SegmentNumber), str(s.get("SegmentLabel", ""))) for s in dataset.SegmentSequence)
+    series = tuple(str(_need(item, "SeriesInstanceUID")) for item in dataset.get("ReferencedSeriesSequence") or ())
+    items = _need(dataset, "SegmentSequence")
+    segments = tuple((int(_need(item, "SegmentNumber")), str(item.get("SegmentLabel", ""))) for item in items)
     segments = tuple((number, label) for number, label in segments if number or kind != "LABELMAP")  # 0: background
     if len({number for number, _ in segments}) < len(segments):
         raise InputError("two segments have one number", EXPORT_AGAIN)
@@ -107,24 +95,26 @@ def read_info(dataset: Any) -> SegInfo:
 
 def read_planes(dataset: Any, kind: str, number: int) -> list[Plane]:
     """The frames that may show segment `number`."""
-    frames = dataset.PerFrameFunctionalGroupsSequence
+    frames = _need(dataset, "PerFrameFunctionalGroupsSequence")
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    if len(frames) != int(dataset.NumberOfFrames):
+    if len(frames) != int(_need(dataset, "NumberOfFrames")):
         raise InputError(f"NumberOfFrames is {dataset.NumberOfFrames}, described are {len(frames)}", EXPORT_AGAIN)
-    checked_size((dataset.Columns, dataset.Rows, len(frames)))
+    size = (int(_need(dataset, "Columns")), int(_need(dataset, "Rows")), 1)
+    checked_size((*size[:2], len(frames)))
     planes = []
     for index, frame in enumerate(frames):
         segment = _group(frame, shared, "SegmentIdentificationSequence") if kind != "LABELMAP" else None
-        if segment is None or int(segment.ReferencedSegmentNumber) == number:
-            planes.append(_plane(index, frame, shared, (dataset.Columns, dataset.Rows, 1)))
+        if segment is None or int(_need(segment, "ReferencedSegmentNumber")) == number:
+            planes.append(_plane(index, frame, shared, size))
     return planes
 
 
 def _plane(index: int, frame: Any, shared: Any, size: tuple[int, int, int]) -> Plane:
     measures = _group(frame, shared, "PixelMeasuresSequence")
-    position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
-    axes = orthonormal_axes(_group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient)
-    rows, columns = (float(v) for v in measures.PixelSpacing)
+    position = _need(_group(frame, shared, "PlanePositionSequence"), "ImagePositionPatient")
+    orientation = _need(_group(frame, shared, "PlaneOrientationSequence"), "ImageOrientationPatient")
+    axes = orthonormal_axes(orientation)
+    rows, columns = (float(v) for v in _need(measures, "PixelSpacing"))
     if not min(rows, columns) > 0:
         raise InputError(f"PixelSpacing {rows:g}\\{columns:g}", EXPORT_AGAIN)
     grid = make_grid(size, [float(v) for v in position], axes * np.array([[columns], [rows], [1.0]]))
@@ -133,15 +123,19 @@ def _plane(index: int, frame: Any, shared: Any, size: tuple[int, int, int]) -> P
 
 
 def _group(frame: Any, shared: Any, name: str) -> Any:
-    items = frame.get(name) or shared.get(name)
-    if not items:
+    return (frame.get(name) or _need(shared, name))[0]
+
+
+def _need(dataset: Any, name: str) -> Any:
+    value = dataset.get(name)
+    if not value and value != 0:
         raise InputError(f"{name} is missing", EXPORT_AGAIN)
-    return items[0]
+    return value
 
 
 def decode(dataset: Any, planes: Sequence[Plane], kind: str, number: int) -> list[tuple[Plane, Mask]]:
     """The frames of `planes` that are not empty, as masks (rows, columns)."""
-    least = FRACTION * dataset.MaximumFractionalValue if kind == "FRACTIONAL" else 1
+    least = FRACTION * int(_need(dataset, "MaximumFractionalValue")) if kind == "FRACTIONAL" else 1
     shown = []
     for plane, values in zip(planes, _frames(dataset, [plane.index for plane in planes]), strict=True):
         mask = values == number if kind == "LABELMAP" else values >= least
@@ -152,23 +146,33 @@ def decode(dataset: Any, planes: Sequence[Plane], kind: str, number: int) -> lis
 
 def _frames(dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
     """Stored values of some frames, (rows, columns) each."""
-    from pydicom.pixels.utils import iter_pixels
-
-    rows, columns, bits = dataset.Rows, dataset.Columns, dataset.BitsAllocated
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if syntax not in _NATIVE:
-        if syntax not in _ENCODED:
-            found = f"no decoder for transfer syntax {syntax.name} ({syntax})"
-            raise InputError(found, "convert it to an uncompressed transfer syntax")
-        yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=DECODERS[syntax])
+    rows, columns = dataset.Rows, dataset.Columns
+    bits, pixels = int(_need(dataset, "BitsAllocated")), _need(dataset, "PixelData")
+    syntax = dataset.file_meta.get("TransferSyntaxUID")
+    if not (syntax in _NATIVE if syntax else dataset.original_encoding[1]):  # without a name: native, little endian
+        yield from _encoded(dataset, syntax, indices)
         return
+    if bits not in (1, 8, 16):
+        raise InputError(f"BitsAllocated is {bits}", EXPORT_AGAIN)
     expected = (rows * columns * int(dataset.NumberOfFrames) * bits + 7) // 8
-    if not 0 <= len(dataset.PixelData) - expected <= 1:
-        found = f"{len(dataset.PixelData)} bytes of pixel data, not {expected}"
-        raise InputError(found, "copy the file again from its source")
-    data, size = np.frombuffer(dataset.PixelData, np.uint8), rows * columns * bits
+    if not 0 <= len(pixels) - expected <= 1:
+        raise InputError(f"{len(pixels)} bytes of pixel data, not {expected}", "copy the file again from its source")
+    data, size = np.frombuffer(pixels, np.uint8), rows * columns * bits
     for start in (index * size for index in indices):
         piece = data[start // 8 : (start + size + 7) // 8]
         if bits == 1:
             piece = np.unpackbits(piece, bitorder="little")[start % 8 : start % 8 + size]
         yield piece.view(np.uint8 if bits == 1 else f"<u{bits // 8}").reshape(rows, columns)
+
+
+def _encoded(dataset: Any, syntax: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.utils import iter_pixels
+
+    if syntax not in _ENCODED:
+        found = f"no decoder for transfer syntax {syntax.name} ({syntax})" if syntax else "big-endian pixel data"
+        raise InputError(found, "convert it to an uncompressed transfer syntax")
+    for index in indices:
+        frame = get_frame(dataset.PixelData, index, number_of_frames=int(dataset.NumberOfFrames))
+        check_coded(frame, (dataset.Rows, dataset.Columns))
+    yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=DECODERS[syntax])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..dataset import parsing, read_dataset
+from ..decimals import decimal
 from ..errors import InputError
-from .header import Header
+from .header import Header, decimal_text
 from .slices import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number:
         for place in (group, shared):
             item = _first(place, sequence)
             if item is not None and keyword in item:
-                return _floats(item[keyword].value, size, keyword, header)
+                return _floats(item, size, keyword, header)
         raise InputError(f"{keyword} is missing in frame {number + 1}", "export the file again", header.path)
 
     pixel_value = "PixelValueTransformationSequence"
@@ -68,11 +69,13 @@ def _first(dataset: Dataset | None, sequence: str) -> Dataset | None:
     return items[0] if items else None
 
 
-def _floats(value: Any, size: int, keyword: str, header: Header) -> tuple[float, ...]:
+def _floats(item: Dataset, size: int, keyword: str, header: Header) -> tuple[float, ...]:
+    raw = item.get_item(keyword).value  # as the file has it: pydicom drops what NULs have overwritten
+    text = decimal_text(raw) if isinstance(raw, bytes) else "\\".join(map(str, raw if size > 1 else [raw]))
     try:
-        values = tuple(float(v) for v in (value if size > 1 else [value]))
-    except (TypeError, ValueError):
+        values = tuple(decimal(part) for part in text.split("\\"))
+    except ValueError:
         values = ()
     if len(values) != size or not all(abs(v) < float("inf") for v in values):
-        raise InputError(f"{keyword} {value!r} is not {size} finite number(s)", "export the file again", header.path)
+        raise InputError(f"{keyword} {text!r} is not {size} finite number(s)", "export the file again", header.path)
     return values

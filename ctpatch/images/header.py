@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, MutableSequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..dataset import read_dataset
+from ..decimals import decimal, whole
 from ..errors import InputError
 
 TAGS = {
@@ -67,6 +68,9 @@ _BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 }
+_BINARY_VR = {"", "US", "SS", "UN", "OW"}  # empty where VRs are implicit
+_DECIMAL_VR = {"", "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UT", "CS"}
+_DECIMAL = {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleIntercept", "RescaleSlope"}
 _SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence"}
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
@@ -117,7 +121,7 @@ class Header:
         """A whole number; None when it is absent or empty."""
         value = self.values.get(keyword, "")
         try:
-            return int(value) if value != "" else None
+            return value if isinstance(value, int) else whole(value) if value else None
         except ValueError:
             raise InputError(
                 f"{keyword} {value!r} is not a whole number", "mend or re-export the file", self.path
@@ -135,7 +139,7 @@ class Header:
         if not text:
             return None
         try:
-            values = tuple(float(part) for part in text.split("\\"))
+            values = tuple(decimal(part) for part in text.split("\\"))
         except ValueError:
             values = ()
         if len(values) != count or not all(abs(value) < float("inf") for value in values):
@@ -209,8 +213,10 @@ class _Walk:
             keyword = TAGS.get(tag)
             if keyword in _SEQUENCES:
                 values[keyword] = "present"
-            elif keyword and length != _UNDEFINED:
-                values[keyword] = _value(keyword, self.at(body, length))
+            elif keyword and length == _UNDEFINED:
+                raise InputError(f"{keyword} is garbled", "copy or re-export the file", self.path)
+            elif keyword:
+                values[keyword] = _value(keyword, vr.decode(), self.at(body, length))
         return Header(self.path, syntax, values, None)
 
     def meta(self) -> tuple[int, str]:
@@ -231,7 +237,7 @@ class _Walk:
             return tag, b"", struct.unpack("<I", self.at(position + 4, 4))[0], position + 8
         if vr in _LONG_VR:
             return tag, vr, struct.unpack("<I", self.at(position + 8, 4))[0], position + 12
-        if not vr.isalpha():
+        if not (vr.isalpha() and vr.isupper()):
             raise InputError(f"element ({group:04x},{number:04x}) is garbled", "copy or re-export the file", self.path)
         return tag, vr, length, position + 8
 
@@ -278,25 +284,33 @@ def _by_pydicom(path: Path) -> Header | None:
     try:
         for tag, keyword in TAGS.items():
             if tag in dataset:
-                values[keyword] = "present" if keyword in _SEQUENCES else _plain(dataset[tag].value)
+                values[keyword] = "present" if keyword in _SEQUENCES else _pydicom_value(keyword, dataset.get_item(tag))
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _ENCODINGS[dataset.original_encoding]
     except Exception as error:  # pydicom parses values late, and raises whatever it meets
         raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
     return Header(path, syntax, values, (-1, -1) if PIXEL_DATA in dataset else None)
 
 
-def _plain(value: Any) -> str | int:
-    """What the walk would give for an element that pydicom has read."""
-    if type(value) is int:
-        return value
-    many = value if isinstance(value, MutableSequence) else [value]
-    return "\\".join("" if part is None else str(part) for part in many).strip(" \0")
+def _pydicom_value(keyword: str, element: Any) -> str | int:
+    """What the walk would give for an element that pydicom has found and not yet parsed."""
+    if not isinstance(element.value or b"", bytes):
+        return f"of VR {element.VR}"
+    order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
+    return _value(keyword, element.VR or "", element.value or b"", order)
 
 
-def _value(keyword: str, raw: bytes) -> str | int:
+def _value(keyword: str, vr: str, raw: bytes, order: Literal["little", "big"] = "little") -> str | int:
+    """An element's value; of a number that is of another kind than it should be, a text that is none."""
+    if (keyword in _BINARY and vr not in _BINARY_VR) or (keyword in _DECIMAL and vr not in _DECIMAL_VR):
+        return f"of VR {vr}"
     if keyword in _BINARY:
-        return int.from_bytes(raw[:2], "little") if len(raw) >= 2 else ""
-    return _text(raw)
+        return int.from_bytes(raw, order) if len(raw) == 2 else f"of {len(raw)} bytes" if raw else ""
+    return decimal_text(raw) if keyword in _DECIMAL else _text(raw)
+
+
+def decimal_text(raw: bytes) -> str:
+    """Decimal numbers without their padding, which is at most one NUL: more have overwritten digits."""
+    return raw.decode("latin-1").removesuffix("\0").strip(" ")
 
 
 def _text(raw: bytes) -> str:

@@ -111,33 +111,45 @@ class Slice:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if plugin:
+                    frames = self.header.number("NumberOfFrames") or 1
+                    check_coded(get_frame(dataset.PixelData, self.frame, number_of_frames=frames), self.shape)
                 decoded = pixel_array(dataset, index=self.frame, raw=True, decoding_plugin=plugin)
-                frames = self.header.number("NumberOfFrames") or 1
-                coded = plugin and _coded_size(get_frame(dataset.PixelData, self.frame, number_of_frames=frames))
+        except InputError as error:
+            raise error.at(where=self.path) from None
         except Exception as error:  # decoders raise what they like
             found = f"pixel data cannot be decoded ({type(error).__name__}: {error})"
             raise InputError(found, "copy or re-export the file", self.path) from error
-        for size in (decoded.shape, coded or self.shape):
-            if size != self.shape:
-                found = f"pixel data is {size}, the header says {self.shape}"
-                raise InputError(found, "re-export the file", self.path)
+        if decoded.shape != self.shape:
+            found = f"pixel data is {decoded.shape}, the header says {self.shape}"
+            raise InputError(found, "re-export the file", self.path)
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
 
 
-def _coded_size(stream: bytes) -> tuple[int, int] | None:
-    """Rows, columns that a JPEG 2000, JPEG or JPEG-LS stream itself says; None where it has no such word (RLE).
+def check_coded(stream: bytes, shape: tuple[int, int]) -> None:
+    """Refuse a coded frame that says itself to be of another size, or coloured, before it is decoded.
 
-    Decoders hand out a run of pixels, which would be cut into rows of whatever length the DICOM header says.
+    Decoders make room for what the stream says, and hand out a run of pixels, which would be cut into rows of whatever
+    length the DICOM header says.
     """
+    rows, columns, samples = _coded_size(stream) or (*shape, 1)
+    if (rows, columns) != shape:
+        raise InputError(f"pixel data is {(rows, columns)}, the header says {shape}", "re-export the file")
+    if samples != 1:
+        raise InputError(f"pixel data has {samples} samples per pixel, not 1", "re-export the file")
+
+
+def _coded_size(stream: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples as a JPEG 2000, JPEG or JPEG-LS stream says; None without such a word (RLE)."""
     if stream[:2] == b"\xff\x4f" or stream[4:8] == b"jP  ":  # ISO 15444-1, A.5.1 and I.5.1
         siz = stream.index(b"\xff\x4f\xff\x51") + 8
         right, bottom, left, top = struct.unpack(">4I", stream[siz : siz + 16])
-        return bottom - top, right - left
+        return bottom - top, right - left, int.from_bytes(stream[siz + 32 : siz + 34], "big")
     at = 2 if stream[:2] == b"\xff\xd8" else len(stream)
-    while at + 9 <= len(stream):
-        marker, length, _, rows, columns = struct.unpack(">HHBHH", stream[at : at + 9])
+    while at + 10 <= len(stream):
+        marker, length, _, rows, columns, samples = struct.unpack(">HHBHHB", stream[at : at + 10])
         if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
-            return rows, columns
+            return rows, columns, samples
         at += 2 + length
     return None
 

@@ -6,11 +6,12 @@ What a header does not say is not assumed: neither spacing 1, nor position 0, no
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from ..decimals import decimal, whole
 from ..errors import InputError
 from ..geometry import Floats
 from .grid import checked_size, make_grid
@@ -49,8 +50,8 @@ def read_nrrd(path: Path) -> VolumeFile:
     text, end = _text(path, rb"\r?\n\r?\n")
     if not text.startswith("NRRD000"):
         raise InputError("not an NRRD header", COPY_AGAIN)
-    fields = {key.lower(): value.strip() for key, value in re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M)}
-    size = checked_size([int(n) for n in _need(fields, "sizes").split()])
+    fields = _fields((key.lower(), value) for key, value in re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M))
+    size = checked_size([whole(n) for n in _need(fields, "sizes").split()])
     space = _need(fields, "space").lower()
     units = set(re.findall(r'"(.*?)"', fields.get("space units", "")))
     if space not in _NRRD_SPACES or not units <= {"mm", "millimeters", ""}:
@@ -79,8 +80,8 @@ def read_metaimage(path: Path) -> VolumeFile:
         When it is no header of one 3-D scalar volume, stored raw or as zlib.
     """
     text, end = _text(path, rb"^ElementDataFile *=.*?(\n|\Z)")
-    fields = {key: value.strip() for key, value in re.findall(r"^(\w+) *=(.*)$", text, re.M)}
-    size = checked_size([int(n) for n in _need(fields, "DimSize").split()])
+    fields = _fields(re.findall(r"^(\w+) *=(.*)$", text, re.M))
+    size = checked_size([whole(n) for n in _need(fields, "DimSize").split()])
     directions = _numbers(_need(fields, "TransformMatrix", "Rotation", "Orientation")).reshape(-1, 3)
     steps = directions * _numbers(_need(fields, "ElementSpacing"))[:, None]
     grid = make_grid(size, _numbers(_need(fields, "Offset", "Position", "Origin")), steps)
@@ -103,6 +104,15 @@ def _text(path: Path, ending: bytes) -> tuple[str, int]:
     return raw[:end].decode("utf-8", "replace"), end
 
 
+def _fields(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """The header's fields; one that stands there twice must say the same."""
+    fields: dict[str, str] = {}
+    for key, value in pairs:
+        if fields.setdefault(key, value.strip()) != value.strip():
+            raise InputError(f"{key} is given as {fields[key]!r} and as {value.strip()!r}", SAVE_AGAIN)
+    return fields
+
+
 def _need(fields: Mapping[str, str], *names: str) -> str:
     for name in names:
         if fields.get(name):
@@ -115,11 +125,13 @@ def _is_true(fields: Mapping[str, str], name: str) -> bool:
 
 
 def _numbers(text: str) -> Floats:
-    return np.array([float(part) for part in text.split()])
+    return np.array([decimal(part) for part in text.split()])
 
 
 def _vectors(text: str) -> Floats:
-    return np.array([[float(part) for part in vector.split(",")] for vector in re.findall(r"\((.*?)\)", text)])
+    if not re.fullmatch(r"(\s*(\([^()]*\)|none))+", text):
+        raise ValueError(f"{text[:80]!r} is not vectors in brackets")
+    return np.array([[decimal(part) for part in vector.split(",")] for vector in re.findall(r"\((.*?)\)", text)])
 
 
 def _neighbour(path: Path, name: str) -> Path:

@@ -78,7 +78,8 @@ class CTVolume:
             When the voxels are damaged or cut off, or one in the box is NaN or infinite.
         """
         index = tuple(slice(*bounds) for bounds in (box.slices, box.rows, box.columns))
-        hu = np.asarray(self.file.values(self._stored[index]), np.float64)
+        with np.errstate(all="ignore"):  # a NaN may signal, a scaling overflow: both are refused
+            hu = np.asarray(self.file.values(self._stored[index]), np.float64)
         odd = np.count_nonzero(~np.isfinite(hu))
         if odd:
             raise InputError(f"{odd} voxels are NaN or infinite", "export the volume again", self.file.path)

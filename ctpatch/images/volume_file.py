@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .grid import Grid
 
 MAX_DEFLATE = 1032
 """Deflate shrinks no further (zlib.net/zlib_tech.html): a file that declares more is cut off or forged."""
+MAX_INFLATED = 2**32
+"""Bytes that compressed voxels may inflate to in memory; uncompressed ones are read where they lie."""
 COPY_AGAIN = "copy the file again from its source"
 SAVE_AGAIN = "save it again as one 3-D scalar volume with spacing, position and orientation"
 
@@ -61,14 +64,17 @@ class VolumeFile:
         return i * j * k * self.dtype.itemsize
 
     def check_length(self) -> None:
-        """Refuse a file that cannot hold what its header declares; nothing is decoded.
+        """Refuse a file that cannot hold what its header declares, or a bomb; nothing is decoded.
 
         Raises
         ------
         InputError
-            When voxels are lacking, or bytes are left over.
+            When voxels are lacking, bytes are left over, or the voxels would inflate to more than `MAX_INFLATED`.
         """
         present = self.data.stat().st_size - self.start
+        if self.compressed and self.n_bytes > MAX_INFLATED:
+            found = f"{present} compressed bytes inflate to {self.n_bytes >> 20} MB, more than {MAX_INFLATED >> 20}"
+            raise InputError(found, "save it uncompressed: then it is read where it lies")
         if self.compressed and self.n_bytes > MAX_DEFLATE * max(present, 0):
             raise InputError(f"{present} compressed bytes cannot hold the {self.n_bytes} declared", COPY_AGAIN)
         if not self.compressed and not 0 <= present - self.n_bytes <= 1:
@@ -103,7 +109,7 @@ class VolumeFile:
             raise error.at(where=self.path) from None
         except OSError as error:
             raise InputError(f"cannot be read ({error.strerror})", COPY_AGAIN, self.path) from error
-        return np.frombuffer(raw, self.dtype, offset=self.skip).reshape(shape)
+        return np.frombuffer(raw, self.dtype, math.prod(shape), self.skip).reshape(shape)
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Stored values with the file's scaling applied: float64, or as they are when there is none."""

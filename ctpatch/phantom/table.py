@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError, Problems
 from ..manifest import MISSING
+from ..scan.table import text_cell
 from .anatomy import MAX_LESIONS, TRAITS
 from .scanner import GEOMETRIES
 
@@ -20,8 +21,8 @@ NEEDED = ("patient_id", "label")
 FILLED = ("image", "mask", "roi")
 FOLDER_NAME = re.compile(r"\w([\w .-]{0,62}[\w-])?")
 """A patient id that is a folder name on every system and fits DICOM's 64 characters."""
-ROI_NAME = re.compile(r"[^\\\x00-\x1f\x7f]{1,64}")
-"""What DICOM's ROIName (VR LO) can hold."""
+ROI_NAME = re.compile(r"(?![=+@-])[^\\\x00-\x1f\x7f]{1,64}")
+"""What DICOM's ROIName (VR LO) can hold and no spreadsheet takes for a formula: a manifest names it as it is."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def write_table(path: Path, table: PhantomTable, places: Sequence[Sequence[str]]
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for row, place in zip(table.rows, places, strict=True):
-            cells = {**row.cells, **dict(zip(FILLED, place, strict=True))}
+            text = {name: text_cell(cell) for name, cell in row.cells.items()}
+            cells = {**text, **dict(zip(FILLED, place, strict=True))}
             writer.writerow([cells[name.lower()] for name in names])
     return path
 
@@ -182,7 +184,7 @@ def _row_problems(rows: Iterable[LesionRow], path: Path) -> Iterable[InputError]
         if not ROI_NAME.fullmatch(row.roi):
             yield InputError(
                 f"{row.roi!r} cannot name a DICOM ROI",
-                "use up to 64 characters without backslash",
+                "use up to 64 characters without backslash, none of =+-@ first",
                 path,
                 row.patient_id,
                 row.line,

@@ -15,6 +15,7 @@ from ..contours.rtstruct import choose_roi, drawn_roi, read_structure_set, roi_n
 from ..contours.seg import check_reference as check_seg
 from ..contours.seg import choose_segment
 from ..contours.seg_file import SegInfo, seg_info
+from ..dataset import parsing
 from ..errors import InputError
 from ..images.image import Image
 from ..mask import lesion_mask
@@ -83,7 +84,8 @@ def differ(uid: str, other: str) -> bool:
 
 def _read_rtstruct(path: Path) -> Iterator[_Item]:
     dataset = read_structure_set(path)
-    names = roi_names(dataset)
+    with parsing(path):
+        names = roi_names(dataset)
     for number, name in names.items():
         try:
             cell = _cell(number, name, lambda text: choose_roi(text, names, path)[0])

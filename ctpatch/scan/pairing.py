@@ -17,6 +17,11 @@ from .table import COLUMNS, write_rows
 from .tree import ContourFile, Series, Tree, walk
 
 _SHOWN = 8
+_SCALES = (
+    "aux_lobulation, aux_spiculation: in about 100 of the first 399 cases of LIDC-IDRI the sites rated these two on "
+    "inconsistent scales (wiki.cancerimagingarchive.net, LIDC-IDRI, Annotation and Markup Issues); which cases was "
+    "never published, so the ratings are written as they stand: leave the two columns out if that matters"
+)
 
 
 @dataclass(frozen=True)
@@ -169,5 +174,7 @@ def _summary(tree: Tree, rows: list[dict[str, str]]) -> Iterator[str]:
             yield f"{place}: {len(files)} files of contours, keep the rows you mean: {', '.join(sorted(files))}"
     if unused := [tree.name(cells[0]) for cells in sorted(series) if cells not in masks]:
         yield f"{len(unused)} CT series in no row: {', '.join(unused[:_SHOWN])}{', …' if unused[_SHOWN:] else ''}"
+    if any(row.get("aux_lobulation") or row.get("aux_spiculation") for row in rows):
+        yield _SCALES
     if skipped := [f"{n} {kind}" for kind, n in sorted(tree.others.items()) if n]:
         yield f"skipped: {', '.join(skipped)}"

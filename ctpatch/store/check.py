@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ import numpy as np
 
 from ..errors import InputError, one_line
 from . import schema
+from .content import inflate
 
 DEFLATE_RATIO = 1100
 """DEFLATE cannot shrink by more than about 1032 to 1."""
 _PIECE = 2**24
+_THREADS = 4
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_SHUFFLE}
 
 
@@ -113,13 +117,52 @@ def _seal_problems(path: Path, progress: Callable[[int], None]) -> list[str]:
 
 def _digest(dataset: h5py.Dataset, progress: Callable[[int], None]) -> str:
     digest = hashlib.sha256()
-    row = max(1, dataset.dtype.itemsize * int(np.prod(dataset.shape[1:])))
-    step = max(1, _PIECE // row)
-    for start in range(0, dataset.shape[0], step):
-        piece = dataset[start : start + step].tobytes()
+    one_each = dataset.chunks == (1, *dataset.shape[1:]) and _filters(dataset) == [h5py.h5z.FILTER_DEFLATE]
+    for piece in _inflated(dataset) if one_each else _slices(dataset):
         digest.update(piece)
         progress(len(piece))
     return digest.hexdigest()
+
+
+def _slices(dataset: h5py.Dataset) -> Iterator[bytes]:
+    """A dataset's bytes as HDF5 gives them."""
+    step = max(1, _PIECE // _row_bytes(dataset))
+    for start in range(0, dataset.shape[0], step):
+        yield dataset[start : start + step].tobytes()
+
+
+def _inflated(dataset: h5py.Dataset) -> Iterator[bytes]:
+    """The same of a dataset with a gzip chunk per row, which threads inflate, twice as fast as HDF5 does."""
+    size, tail = _row_bytes(dataset), (0,) * (dataset.ndim - 1)
+
+    def inflate_all(streams: list[bytes]) -> bytes:
+        return b"".join(inflate(stream, size) for stream in streams)
+
+    def read(row: int) -> bytes:
+        mask, stream = dataset.id.read_direct_chunk((row, *tail))
+        if mask:
+            raise ValueError("a chunk without its filter")
+        return bytes(stream)
+
+    step = max(1, _PIECE // 4 // size)
+    under_way: deque[Future[bytes]] = deque()
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for start in range(0, dataset.shape[0], step):
+            streams = [read(row) for row in range(start, min(start + step, dataset.shape[0]))]
+            under_way.append(threads.submit(inflate_all, streams))
+            if len(under_way) > 2 * _THREADS:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _row_bytes(dataset: h5py.Dataset) -> int:
+    return max(1, dataset.dtype.itemsize * math.prod(dataset.shape[1:]))
+
+
+def _filters(dataset: h5py.Dataset) -> list[int]:
+    plist = dataset.id.get_create_plist()
+    return [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
 
 
 def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
@@ -182,10 +225,9 @@ def _dataset_problems(dataset: Any, column: schema.Column, size: int) -> Iterato
     if not isinstance(dataset, h5py.Dataset):
         yield f"{dataset.name} is not a dataset"
         return
-    plist = dataset.id.get_create_plist()
     if dataset.external is not None or dataset.is_virtual:
         yield f"{dataset.name} keeps its data elsewhere"
-    if {plist.get_filter(i)[0] for i in range(plist.get_nfilters())} - _FILTERS:
+    if set(_filters(dataset)) - _FILTERS:
         yield f"{dataset.name} uses a filter other than gzip, shuffle and fletcher32"
     text = h5py.check_string_dtype(dataset.dtype)
     fits = (

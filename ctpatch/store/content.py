@@ -74,9 +74,12 @@ def deflate(array: NDArray[Any]) -> list[bytes]:
     return [zlib.compress(element, _LEVEL) for element in np.ascontiguousarray(array)]
 
 
-def inflate(stream: bytes) -> bytes:
-    """What a chunk holds; its checksum is compared."""
-    inflated: bytes = zlib.decompress(stream)
+def inflate(stream: bytes, size: int) -> bytes:
+    """The `size` bytes that a chunk holds; its checksum is compared."""
+    decompressor = zlib.decompressobj()
+    inflated: bytes = decompressor.decompress(stream, size + 1)
+    if len(inflated) != size or not decompressor.eof or decompressor.unused_data:
+        raise ValueError(f"a chunk of other than {size} bytes")
     return inflated
 
 

@@ -138,7 +138,7 @@ class PatchStore:
 
     def _document(self, name: str) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.file[name][()].tobytes()))
+            return dict(json.loads(_fetch(self.file[name]).tobytes()))
         except (ValueError, TypeError) as error:
             raise InputError(f"/{name} is not a JSON object", "use a store from ctpatch build", self.path) from error
 
@@ -195,7 +195,7 @@ class ColumnView:
             return self._plain(key)
         wanted = self._indices(np.asarray(key))
         unique, inverse = np.unique(wanted, return_inverse=True)  # h5py wants increasing indices
-        found = np.asarray(self.dataset[unique.tolist()] if unique.size else self.dataset[:0])
+        found = _fetch(self.dataset, unique.tolist() if unique.size else slice(0))
         return found[inverse.reshape(wanted.shape)]
 
     def _indices(self, key: NDArray[Any]) -> NDArray[np.intp]:
@@ -212,10 +212,10 @@ class ColumnView:
     def _plain(self, key: Any) -> NDArray[Any]:
         if isinstance(key, slice) and key.step is not None and key.step < 0:  # which h5py does not take
             return self[np.arange(*key.indices(len(self)))]
-        return np.asarray(self.dataset[key])
+        return _fetch(self.dataset, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self.dataset[()], dtype=dtype)
+        return np.asarray(_fetch(self.dataset), dtype=dtype)
 
 
 def _open(path: Path) -> h5py.File:
@@ -231,8 +231,16 @@ def _open(path: Path) -> h5py.File:
 def _read(dataset: h5py.Dataset) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype):
         try:
-            return np.array([value.decode() for value in dataset[()]], dtype=object)
+            return np.array([value.decode() for value in _fetch(dataset)], dtype=object)
         except UnicodeDecodeError as error:
             found = f"{dataset.name} is not UTF-8"
             raise InputError(found, "use a store from ctpatch build", dataset.file.filename) from error
-    return np.asarray(dataset[()])
+    return _fetch(dataset)
+
+
+def _fetch(dataset: h5py.Dataset, key: Any = ()) -> NDArray[Any]:
+    try:
+        return np.asarray(dataset[key])
+    except (OSError, RuntimeError) as error:
+        found = f"{dataset.name} cannot be read: its checksum or compression is damaged"
+        raise InputError(found, "copy the store again, or rerun ctpatch build", dataset.file.filename) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from . import schema
 from .content import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
+from .disk import Sink, sync, writing
 from .schema import IMAGES, PATCHES, SPLITS
 
 
@@ -69,9 +71,10 @@ class StoreWriter:
         self._digests = {(split, name): hashlib.sha256() for split in SPLITS for name in self._images}
         self._temporary = Path(temporary or self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
         self._check_aux_names()
-        self._temporary.unlink(missing_ok=True)
-        os.close(os.open(self._temporary, os.O_CREAT | os.O_WRONLY, 0o600))  # a store is its owner's to share
-        self._file = h5py.File(self._temporary, "w", libver=schema.LIBVER)
+        with writing(self.path.name):
+            self._temporary.unlink(missing_ok=True)
+            self._disk = Sink(self._temporary)
+        self._file = h5py.File(self._disk, "w", libver=schema.LIBVER)
         for split in SPLITS:
             for name in self._images:
                 _create_images(self._file, f"{split}/{name}", PATCHES[name])
@@ -147,6 +150,8 @@ class StoreWriter:
         count = len(patches.images["hu"])
         for name in self._images:
             self._append(lesion.split, name, patches.images[name])
+        with writing(self.path.name):
+            self._disk.check()
         columns = {**patches.columns, "lesion": np.full(count, len(self._lesions), PATCHES["lesion"].dtype)}
         for name, values in columns.items():
             self._columns[lesion.split].setdefault(name, []).append(values)
@@ -162,25 +167,27 @@ class StoreWriter:
         try:
             self._write_tables()
             root = self._file
-            root.attrs["format"], root.attrs["version"], root.attrs["complete"] = (
-                schema.FORMAT,
-                schema.VERSION,
-                True,
-            )
+            root.attrs["format"], root.attrs["version"], root.attrs["complete"] = schema.FORMAT, schema.VERSION, True
             root.attrs["sha256"] = schema.store_digest(root)
             root.close()
-            _seal(self._temporary)
-            _sync(self._temporary)
-            os.replace(self._temporary, self.path)
+            with writing(self.path.name):
+                self._disk.check()
+                self._disk.close()
+                _seal(self._temporary)
+                sync(self._temporary)
+                os.replace(self._temporary, self.path)
         except BaseException:
             self.discard()
             raise
-        _sync(self.path.absolute().parent)
+        with writing(self.path.name):
+            sync(self.path.absolute().parent)
 
     def discard(self) -> None:
         """Drop what was written; the final name is untouched."""
         self._file.close()
-        self._temporary.unlink(missing_ok=True)
+        with writing(self.path.name):
+            self._disk.close()
+            self._temporary.unlink(missing_ok=True)
 
     def _check_aux_names(self) -> None:
         for name in self.aux_levels:
@@ -205,9 +212,10 @@ class StoreWriter:
     def _append(self, split: str, name: str, streams: Sequence[bytes]) -> None:
         dataset, digest = self._file[f"{split}/{name}"], self._digests[split, name]
         start, tail = dataset.shape[0], (0,) * len(PATCHES[name].tail)
+        size = dataset.dtype.itemsize * math.prod(dataset.chunks)
         dataset.resize(start + len(streams), axis=0)
         for n, stream in enumerate(streams):
-            digest.update(inflate(stream))
+            digest.update(inflate(stream, size))
             dataset.id.write_direct_chunk((start + n, *tail), stream)
 
     def _write_tables(self) -> None:
@@ -281,12 +289,3 @@ def _seal(path: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0, os.SEEK_END)
         file.write(schema.seal(digest))
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder's entries to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ORDER = [
     "errors",
+    "decimals",
     "geometry",
     "dataset",
     "images.image",
@@ -28,12 +29,14 @@ ORDER = [
     "split",
     "scan",
     "store.schema",
-    "store.check",
     "store.content",
+    "store.check",
+    "store.disk",
     "store.reader",
     "store.writer",
     "store",
     "lesion",
+    "workers",
     "shards",
     "assembly",
     "build",

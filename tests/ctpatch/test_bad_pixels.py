@@ -40,10 +40,12 @@ def read_hu(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("signed", [False, True])
-def test_25_rescale_of_each_slice_its_own(tmp_path: Path, signed: bool) -> None:
+@pytest.mark.parametrize("transfer_syntax", ["explicit", "deflated", "j2k"])
+def test_25_rescale_of_each_slice_its_own(tmp_path: Path, signed: bool, transfer_syntax: str) -> None:
     slopes = 1 / 16 + 0.0031 * np.arange(16)
     intercepts = -1000 + 13.5 * np.arange(16) + (1000 if signed else 0)
-    computed(tmp_path, awkward.case(tmp_path, slope=slopes, intercept=intercepts, signed=signed))
+    options = {"slope": slopes, "intercept": intercepts, "signed": signed, "transfer_syntax": transfer_syntax}
+    computed(tmp_path, awkward.case(tmp_path, **options))
 
 
 @FIRST_MIDDLE_LAST
@@ -186,8 +188,9 @@ def test_32_lossy_compression_is_computed_told_and_recorded(tmp_path: Path) -> N
         assert "lossy" in json.dumps(opened.provenance["notes"])
 
 
-def test_32_a_history_of_lossy_compression_is_told(tmp_path: Path) -> None:
-    store = computed(tmp_path, awkward.case(tmp_path, edit=only(8, LossyImageCompression="01")))
+@FIRST_MIDDLE_LAST
+def test_32_a_history_of_lossy_compression_is_told(tmp_path: Path, k: int) -> None:
+    store = computed(tmp_path, awkward.case(tmp_path, edit=only(k, LossyImageCompression="01")))
     assert "1 images went through lossy compression" in store.notes
 
 
@@ -313,8 +316,11 @@ def test_36_floating_point_pixel_data_is_refused(tmp_path: Path) -> None:
 # -- What the values mean -----------------------------------------------------------------------------------------
 
 
-def test_37_monochrome1_is_not_inverted_and_told(tmp_path: Path) -> None:
-    store = computed(tmp_path, awkward.case(tmp_path, edit=only(-1, PhotometricInterpretation="MONOCHROME1")))
+@pytest.mark.parametrize("k", [-1, 0, 8])  # every slice, or one
+@pytest.mark.parametrize("transfer_syntax", ["explicit", "big-endian", "rle"])
+def test_37_monochrome1_is_not_inverted_and_told(tmp_path: Path, k: int, transfer_syntax: str) -> None:
+    edit = only(k, PhotometricInterpretation="MONOCHROME1")
+    store = computed(tmp_path, awkward.case(tmp_path, edit=edit, transfer_syntax=transfer_syntax))
     assert "MONOCHROME1" in store.notes
     assert "MONOCHROME1" in store.check_notes
 
@@ -421,8 +427,10 @@ def test_41_metal_is_kept_as_it_is(tmp_path: Path, value: int) -> None:
     assert np.all(read_hu(tmp_path) == value)
 
 
-def test_42_neither_overshoot_nor_new_values(tmp_path: Path) -> None:
-    values = np.where(np.indices(awkward.SHAPE).sum(axis=0) % 2, 1000.0, -500.0)
+@pytest.mark.parametrize("axes", [(0, 1, 2), (0,), (1,), (2,)])
+def test_42_neither_overshoot_nor_new_values(tmp_path: Path, axes: tuple[int, ...]) -> None:
+    """A checkerboard, and stripes along each axis."""
+    values = np.where(np.indices(awkward.SHAPE)[list(axes)].sum(axis=0) % 2, 1000.0, -500.0)
     ct = awkward.series(tmp_path, hu=values, slope=1)
     awkward.contours(tmp_path, ct)
     store = awkward.built(tmp_path)
@@ -430,7 +438,7 @@ def test_42_neither_overshoot_nor_new_values(tmp_path: Path) -> None:
     assert store.hu[store.hu > -1024].min() >= -500
 
 
-@pytest.mark.parametrize("origin", [(1e5, -2e5, 3e5), (-123456.75, 98765.5, 1e6)])
+@pytest.mark.parametrize("origin", [(1e5, -2e5, 3e5), (-123456.75, 98765.5, 1e6), (0.0, 0.0, -9e5)])
 def test_43_coordinates_far_from_the_origin_lose_nothing(tmp_path: Path, origin: tuple[float, float, float]) -> None:
     ct = awkward.case(tmp_path, origin=origin)
     awkward.assert_linear(awkward.built(tmp_path), ct, origin=origin)

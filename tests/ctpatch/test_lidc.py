@@ -8,7 +8,7 @@ import csv
 import itertools
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from readings import LEVELS, SPACING, Nodule, Roi, document, sop_uid, square, write
 from skimage.draw import polygon2mask
 
 from ctpatch.contours import lidc_lesions
@@ -26,62 +27,9 @@ from ctpatch.geometry import Frame, make_frame, orthonormal_axes
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "lidc"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the shared LIDC-IDRI files are not here")
-SPACING = 2.5
-LEVELS = dict(zip(lidc_lesions.RATINGS, (3, 1, 6, 4, 4, 2, 1, 5, 3), strict=True))
 
 
-# ------------------------------------------------------------------------------- writing XML and images
-
-
-@dataclass
-class Roi:
-    """One path as (column, row) points on the slice `k`."""
-
-    k: int
-    points: list[tuple[float, float]]
-    inclusion: str = "TRUE"
-    sop: str | None = ""  # "" means the slice's own
-    z: float | None = None
-
-    def xml(self) -> str:
-        edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in self.points)
-        z = self.k * SPACING if self.z is None else self.z
-        sop = "" if self.sop is None else f"<imageSOP_UID>{self.sop or sop_uid(self.k)}</imageSOP_UID>"
-        return f"<roi><imageZposition>{z} </imageZposition>{sop}<inclusion>{self.inclusion}</inclusion>{edges}</roi>"
-
-
-@dataclass
-class Nodule:
-    rois: list[Roi]
-    name: str = "N"
-    ratings: dict[str, object] = field(default_factory=dict)
-
-    def xml(self) -> str:
-        levels = "".join(f"<{name}>{level}</{name}>" for name, level in self.ratings.items())
-        levels = f"<characteristics>{levels}</characteristics>" if levels else ""
-        rois = "".join(roi.xml() for roi in self.rois)
-        return f"<unblindedReadNodule><noduleID>{self.name}</noduleID>{levels}{rois}</unblindedReadNodule>"
-
-
-def sop_uid(k: int) -> str:
-    return f"1.2.3.{k + 100}"
-
-
-def document(sessions: list[list[Nodule]], series: str = "1.2.3", xmlns: str = ' xmlns="http://www.nih.gov"') -> str:
-    readings = "".join(f"<readingSession>{''.join(n.xml() for n in s)}</readingSession>" for s in sessions)
-    header = f"<ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
-    return f'<?xml version="1.0"?><LidcReadMessage{xmlns}>{header}{readings}</LidcReadMessage>'
-
-
-def write(folder: Path, sessions: list[list[Nodule]], **options: str) -> Path:
-    path = folder / "reads.xml"
-    path.write_text(document(sessions, **options), encoding="utf-8")
-    return path
-
-
-def square(low: int, high: int, k: int = 0, **options: object) -> Roi:
-    """A path through the corners of a square: rows and columns low+1 … high-1 are in."""
-    return Roi(k, [(low, low), (high, low), (high, high), (low, high)], **options)  # type: ignore[arg-type]
+# ------------------------------------------------------------------------------------------- images
 
 
 @dataclass(frozen=True)

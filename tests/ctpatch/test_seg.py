@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ import synthetic as syn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
 from pydicom.uid import RLELossless
+from segments import frames_of, set_frames, write_seg
 
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.contours.seg import choose_segment, read_seg, seg_info
@@ -54,55 +53,10 @@ def write_ct(folder: Path, **options: Any) -> syn.Series:
     return syn.write_series(folder / "ct", syn.texture_hu(SHAPE), spacing=SPACING, edit=thickness, **options)
 
 
-def write_seg(
-    path: Path,
-    series: syn.Series,
-    masks: Mapping[str, np.ndarray],
-    kind: str = "BINARY",
-    edit: Callable[[Dataset], None] | None = None,
-    **options: Any,
-) -> Path:
-    """A SEG by highdicom; `masks` (z, y, x) by label, numbered from 1. Frames of slices without a mask are left out."""
-    manual = hd.seg.SegmentAlgorithmTypeValues.MANUAL
-    described = [
-        hd.seg.SegmentDescription(i, label, codes.SCT.Tissue, codes.SCT.Tissue, manual)
-        for i, label in enumerate(masks, start=1)
-    ]
-    stacked = np.stack(list(masks.values()), axis=-1)
-    if kind == "LABELMAP":
-        stacked = (stacked * np.arange(1, len(masks) + 1)).max(axis=-1)
-    sources = [pydicom.dcmread(p) for p in series.paths]
-    uids = [syn.uid("seg", path, n) for n in range(2)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        dataset = hd.seg.Segmentation(
-            sources, stacked.astype(float if kind == "FRACTIONAL" else np.uint8), kind, described,
-            uids[0], 1, uids[1], 1, "maker", "model", "1", "1", **options,
-        )  # fmt: skip
-        dataset.save_as(path)
-    if edit is not None:
-        altered = pydicom.dcmread(path)
-        edit(altered)
-        altered.save_as(path)
-    return path
-
-
 def full(roi: VoxelROI, frame: Frame) -> np.ndarray:
     out = np.zeros((len(frame), *frame.shape), bool)
     out[tuple(slice(a, a + n) for a, n in zip(roi.corner, roi.voxels.shape, strict=True))] = roi.voxels
     return out
-
-
-def frames_of(dataset: Dataset) -> np.ndarray:
-    """All bit-packed frames, (n, rows, columns)."""
-    count = int(dataset.NumberOfFrames) * dataset.Rows * dataset.Columns
-    bits = np.unpackbits(np.frombuffer(dataset.PixelData, np.uint8), bitorder="little")[:count]
-    return bits.reshape(-1, dataset.Rows, dataset.Columns)
-
-
-def set_frames(dataset: Dataset, frames: np.ndarray) -> None:
-    packed = np.packbits(frames.ravel(), bitorder="little").tobytes()
-    dataset.PixelData = packed + b"\0" * (len(packed) % 2)
 
 
 def refused(match: str, path: Path, roi: str, image: FakeImage, **accept: bool) -> str:
