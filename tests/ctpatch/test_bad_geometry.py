@@ -56,11 +56,18 @@ def copied(ct: synthetic.Series, k: int, name: str, **elements: Any) -> Path:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_01_names_and_numbers_in_another_order_than_positions(tmp_path: Path, seed: int) -> None:
-    computed(tmp_path, awkward.case(tmp_path, shuffle=seed))
+@pytest.mark.parametrize("transfer_syntax", ["explicit", "big-endian", "jpeg-ls"])
+def test_01_names_and_numbers_in_another_order_than_positions(tmp_path: Path, seed: int, transfer_syntax: str) -> None:
+    computed(tmp_path, awkward.case(tmp_path, shuffle=seed, transfer_syntax=transfer_syntax))
 
 
-def test_02_reversed_and_shuffled_files_give_the_same_bytes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [None, 7])
+def test_01_numbers_that_say_nothing(tmp_path: Path, number: int | None) -> None:
+    computed(tmp_path, awkward.case(tmp_path, shuffle=3, edit=only(-1, InstanceNumber=number)))
+
+
+@pytest.mark.parametrize("iop", [synthetic.AXIAL, synthetic.SAGITTAL, (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0)])
+def test_02_reversed_and_shuffled_files_give_the_same_bytes(tmp_path: Path, iop: tuple[float, ...]) -> None:
     orders = {"forward": None, "reversed": lambda k: f"{99 - k:04d}.dcm", "deep": lambda k: f"x{k * 7 % 16}"}
     stores = []
     for name, names in orders.items():
@@ -69,7 +76,7 @@ def test_02_reversed_and_shuffled_files_give_the_same_bytes(tmp_path: Path) -> N
         def number(dataset: pydicom.Dataset, k: int, names: Any = names) -> None:
             dataset.InstanceNumber = k + 1 if names is None else 99 - k
 
-        ct = awkward.case(folder, names=names, edit=number)
+        ct = awkward.case(folder, names=names, edit=number, iop=iop)
         stores.append(computed(folder, ct).path.read_bytes())
     assert stores[0] == stores[1] == stores[2]
 
@@ -274,8 +281,9 @@ def test_10_an_orientation_that_is_none_is_refused(tmp_path: Path, wrong: list[s
     refused(tmp_path, "not two perpendicular unit vectors")
 
 
-def test_11_rounded_positions_are_taken_as_they_are_and_told(tmp_path: Path) -> None:
-    jitter = np.random.default_rng(0).uniform(-0.005, 0.005, len(POSITIONS)).round(3)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_11_rounded_positions_are_taken_as_they_are_and_told(tmp_path: Path, seed: int) -> None:
+    jitter = np.random.default_rng(seed).uniform(-0.005, 0.005, len(POSITIONS)).round(3)
     ct = awkward.case(tmp_path, positions=POSITIONS + jitter)
     assert "spacings differ by up to 0.0" in computed(tmp_path, ct).notes
 
@@ -357,9 +365,11 @@ def localizer(ct: synthetic.Series, kind: list[str]) -> Path:
     return copied(ct, 0, "scout.dcm", PixelData=data, **elements)
 
 
-def test_14_a_localizer_in_the_series_is_left_aside(tmp_path: Path) -> None:
-    ct = awkward.case(tmp_path)
-    localizer(ct, ["ORIGINAL", "PRIMARY", "LOCALIZER"])
+@pytest.mark.parametrize("kind", [["ORIGINAL", "PRIMARY", "LOCALIZER"], ["DERIVED", "SECONDARY", "LOCALIZER", "CT"]])
+@pytest.mark.parametrize("transfer_syntax", ["explicit", "implicit"])
+def test_14_a_localizer_in_the_series_is_left_aside(tmp_path: Path, kind: list[str], transfer_syntax: str) -> None:
+    ct = awkward.case(tmp_path, transfer_syntax=transfer_syntax)
+    localizer(ct, kind)
     assert "1 localizer images" in computed(tmp_path, ct).notes
 
 
@@ -367,6 +377,14 @@ def test_14_an_overview_that_does_not_say_so_is_refused(tmp_path: Path) -> None:
     ct = awkward.case(tmp_path)
     localizer(ct, ["DERIVED", "PRIMARY", "OTHER"])
     refused(tmp_path, r"20, 44.*1 images \(scout\.dcm\)|ImageOrientationPatient of scout", path="ct")
+
+
+@pytest.mark.parametrize("sop_class", ["1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.88.67"])
+@pytest.mark.parametrize("k", [0, LAST])
+def test_15_an_object_of_another_class_in_the_series(tmp_path: Path, sop_class: str, k: int) -> None:
+    ct = awkward.case(tmp_path)
+    copied(ct, k, "other.dcm", SOPClassUID=UID(sop_class), SeriesInstanceUID=ct.series_uid)
+    assert "1 other files" in computed(tmp_path, ct).notes
 
 
 def test_15_other_objects_and_files_are_counted_not_read(tmp_path: Path) -> None:
@@ -510,7 +528,7 @@ def test_21_two_multi_frame_files_in_a_series_are_refused(tmp_path: Path) -> Non
     refused(tmp_path, "2 files in one series with 2 multi-frame ones", path="ct")
 
 
-@pytest.mark.parametrize("spacing", [(2.0, 1.5), (1.1, 2.3)])
+@pytest.mark.parametrize("spacing", [(2.0, 1.5), (1.1, 2.3), (2.5, 0.75)])
 def test_22_spacing_between_rows_and_columns_are_not_swapped(tmp_path: Path, spacing: tuple[float, float]) -> None:
     ct = awkward.case(tmp_path, spacing=spacing)
     computed(tmp_path, ct)

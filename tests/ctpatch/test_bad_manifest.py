@@ -131,11 +131,13 @@ def test_96_labels_that_look_like_one_class_are_refused(folder: Path, other: str
     refused(folder, changed(label=("T3", other, "T4")), "labels that look like one class")
 
 
-def test_97_a_lesion_twice_is_refused(folder: Path) -> None:
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("spelled", [{}, {"lesion_id": "1"}, {"lesion_id": " 1 "}])
+def test_97_a_lesion_twice_is_refused(folder: Path, n: int, spelled: dict[str, str]) -> None:
     refused(
         folder,
-        [*ROWS, ROWS[2] | {"roi": "2"}],
-        "patient=P3 row=5 m.csv: lesion_id '1' of this patient is also in row 4",
+        [*ROWS, ROWS[n] | {"roi": "2"} | spelled],
+        f"patient=P{n + 1} row=5 m.csv: lesion_id '1' of this patient is also in row {n + 2}",
     )
 
 
@@ -206,6 +208,16 @@ def test_101_the_same_thing_is_told_once(folder: Path) -> None:
         assert len(told) == len(set(told))
 
 
+@pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.parametrize("column", ["image", "mask"])
+def test_102_a_missing_file_is_refused_before_any_work(folder: Path, n: int, column: str) -> None:
+    cells = ["ct1", "ct2", "ct3"] if column == "image" else ["rt1.dcm", "rt2.dcm", "rt3.dcm"]
+    cells[n] = "nowhere/at all"
+    line = f"patient=P{n + 1} row={n + 2} nowhere/at all: {column} does not exist"
+    assert refused(folder, changed(**{column: cells}), line).out == ()
+    assert not list(folder.glob("s.h5*"))
+
+
 def test_102_all_missing_files_are_told_at_once_before_any_work(folder: Path) -> None:
     (folder / "mine").mkdir()
     (folder / "mine.dcm").write_bytes(b"")
@@ -232,8 +244,11 @@ def test_103_paths_are_relative_to_the_manifest(folder: Path, monkeypatch: pytes
     assert (folder / "s.h5").read_bytes() == before
 
 
-def test_103_refusals_are_relative_to_the_manifest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    awkward.series(folder, name="mine", edit=awkward.only(8, RescaleSlope=None))
+@pytest.mark.parametrize("elements", [{"RescaleSlope": None}, {"PixelSpacing": ["2", "1.4"]}])
+def test_103_refusals_are_relative_to_the_manifest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, elements: dict[str, Any]
+) -> None:
+    awkward.series(folder, name="mine", edit=awkward.only(8, **elements))
     write(folder, changed(image=("mine", "ct2", "ct3")))
     monkeypatch.chdir(folder / "ct1")
     result = awkward.run("build", "--manifest", "../m.csv", "--out", "../s.h5", *FAST)
@@ -249,10 +264,11 @@ def test_104_a_path_may_lead_anywhere(folder: Path, tmp_path: Path) -> None:
     (folder / "mine").unlink()
 
 
-def test_104_a_mask_cannot_make_ctpatch_open_another_file(folder: Path) -> None:
+@pytest.mark.parametrize("target", ["ct1/0000.dcm", "rt2.dcm", "../secret", "LIST"])
+def test_104_a_mask_cannot_make_ctpatch_open_another_file(folder: Path, target: str) -> None:
     header = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 44 40 16\nencoding: raw\nspace: LPS\n"
     header += "space directions: (1.5,0,0) (0,2,0) (0,0,3)\nspace origin: (-31.5,12.75,-405.25)\n"
-    (folder / "mine.nhdr").write_text(header + f"data file: {folder / 'ct1' / '0000.dcm'}\n\n")
+    (folder / "mine.nhdr").write_text(header + f"data file: {folder / target if target != 'LIST' else target}\n\n")
     write(folder, changed(mask=("mine.nhdr", "rt2.dcm", "rt3.dcm")))
     result = awkward.build(folder)
     assert result.status == 2
@@ -341,8 +357,14 @@ def lesion(
     return ct
 
 
-def test_108_beyond_the_image_there_is_air_and_it_is_told(tmp_path: Path) -> None:
-    ct = lesion(tmp_path, (-0.5, -0.5), (1.5, 1.5), (0, 1))
+@pytest.mark.parametrize(
+    ("low", "slices"), [((-0.5, -0.5), (0, 1)), ((41.5, -0.5), (7, 8)), ((-0.5, 37.5), (7,)), ((41.5, 37.5), (14, 15))]
+)
+def test_108_beyond_the_image_there_is_air_and_it_is_told(
+    tmp_path: Path, low: tuple[float, float], slices: tuple[int, ...]
+) -> None:
+    """A lesion in each corner."""
+    ct = lesion(tmp_path, low, (low[0] + 2, low[1] + 2), slices)
     store = awkward.built(tmp_path, split="test")
     where = (awkward.points(store, ct.axes)[0] - ct.origins[0]) @ ct.axes.T
     outside = ((where[..., :2] < (-0.75 - 1e-6, -1.0 - 1e-6)) | (where[..., :2] > (43.5 * 1.5, 39.5 * 2))).any(axis=-1)
@@ -401,10 +423,10 @@ def test_110_a_centre_outside_the_image_is_refused(tmp_path: Path, pixel: tuple[
     )
 
 
-def test_111_the_same_lesion_under_two_ids_is_refused(folder: Path) -> None:
-    refused(
-        folder, [*ROWS, ROWS[0] | {"lesion_id": "2"}], "patient=P1 row=5 m.csv: image, mask, roi…the same as in row 2"
-    )
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_111_the_same_lesion_under_two_ids_is_refused(folder: Path, n: int) -> None:
+    line = f"patient=P{n + 1} row=5 m.csv: image, mask, roi…the same as in row {n + 2}"
+    refused(folder, [*ROWS, ROWS[n] | {"lesion_id": "2"}], line)
 
 
 def test_111_lesions_of_all_but_the_same_voxels_are_told_by_check(folder: Path) -> None:

@@ -1,18 +1,14 @@
 """Same bytes whatever the order, the workers and the interruptions; nothing half-done under a final name."""
 
-import os
 import random
 import re
 import shutil
-import signal
 import stat
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from collections import Counter
-from pathlib import Path
 
 import cohort
 import h5py
@@ -22,7 +18,7 @@ import synthetic
 
 import ctpatch.build
 from ctpatch.build import BuildOptions, build
-from ctpatch.errors import CtpatchError, InputError, Problems
+from ctpatch.errors import InputError, Problems
 from ctpatch.manifest import Row
 from ctpatch.phantom import write_phantom
 from ctpatch.recipe import Recipe
@@ -81,13 +77,6 @@ def test_nothing_but_the_store_is_left(manifest, plain, tmp_path):
     assert stat.S_IMODE(result.path.stat().st_mode) == 0o600
     with open_store(result.path) as store:
         assert verify_store(store.file) == []
-
-
-@pytest.mark.parametrize("jobs", [2, 4])
-def test_any_number_of_workers(manifest, plain, tmp_path, jobs):
-    result = build(manifest, tmp_path / "o.h5", BuildOptions(SMALL, jobs=jobs))
-    assert result.computed == 10
-    assert (tmp_path / "o.h5").read_bytes() == plain
 
 
 def test_any_order_of_rows(manifest, plain, tmp_path):
@@ -189,33 +178,6 @@ def run(manifest, out, *more):
     return [*map(str, command), "--augment", "1", "--no-rgb", *more]
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
-def test_killed_at_random_moments(manifest, plain, tmp_path, jobs):
-    """SIGKILL: nothing is flushed, no handler runs. What was finished is finished."""
-    out, rng, kept = tmp_path / "o.h5", random.Random(int(jobs)), 0
-    for _ in range(3):
-        process = subprocess.Popen(run(manifest, out, "--jobs", jobs), stdout=-3, stderr=-3, start_new_session=True)
-        wanted, deadline = kept + rng.randint(1, 2), time.monotonic() + 60
-        while len(list(parts_of(out).glob("*.npz"))) < wanted and process.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(rng.random() * 0.05)
-        os.killpg(process.pid, signal.SIGKILL)  # the workers too
-        process.wait()
-        finished = {path.name: path.stat().st_mtime_ns for path in parts_of(out).glob("*.npz")}
-        kept = len(finished)
-        if out.exists():  # it was done before it could be killed: whole, its parts perhaps not yet all removed
-            assert out.read_bytes() == plain
-            kept = 0
-            break
-    done = subprocess.run(run(manifest, out), capture_output=True, text=True)
-    assert done.returncode == 0
-    if kept:
-        assert f"; {kept} lesions were finished before" in done.stdout
-    assert out.read_bytes() == plain
-    assert [path.name for path in tmp_path.iterdir()] == ["o.h5"]
-
-
 def test_interrupt_from_the_keyboard(manifest, tmp_path, monkeypatch, capsys):
     from ctpatch.cli import main
 
@@ -227,50 +189,7 @@ def test_interrupt_from_the_keyboard(manifest, tmp_path, monkeypatch, capsys):
     assert "finished lesions are kept" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "other"])
-def test_damaged_part_is_computed_again(manifest, plain, tmp_path, damage):
-    out = tmp_path / "o.h5"
-    with pytest.raises(Stop):
-        build(manifest, out, OPTIONS, stop_after(5))
-    part = sorted(parts_of(out).glob("*.npz"))[2]
-    data = bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 4
-    part.write_bytes({"flip": data, "cut": data[:-500], "empty": b"", "other": b"PK\3\4"}[damage])
-    result = build(manifest, out, OPTIONS)
-    assert result.computed == 6
-    assert out.read_bytes() == plain
-
-
-def test_leftovers_of_a_killed_build_do_no_harm(manifest, plain, tmp_path):
-    out = tmp_path / "o.h5"
-    parts_of(out).mkdir()
-    (parts_of(out) / "store.tmp").write_bytes(b"half a store")
-    (parts_of(out) / "abc.npz.123.tmp").write_bytes(b"half a lesion")
-    (parts_of(out) / "plan.json").write_bytes(b'{"seed":')
-    build(manifest, out, OPTIONS)
-    assert out.read_bytes() == plain
-    assert [path.name for path in tmp_path.iterdir()] == ["o.h5"]
-
-
 # -- Never anything but a complete store --------------------------------------------------------------------------
-
-
-def test_store_appears_only_when_complete(manifest, tmp_path):
-    out, seen = tmp_path / "o.h5", []
-    build(manifest, out, OPTIONS, lambda done, total, word: seen.append(out.exists()))
-    assert seen == [False] * 10
-    assert out.exists()
-
-
-def test_old_store_is_untouched_until_the_new_one_is_complete(manifest, plain, tmp_path):
-    out = tmp_path / "o.h5"
-    build(manifest, out, BuildOptions(Recipe(patches=1, rgb=False)))
-    old = out.read_bytes()
-    with pytest.raises(Stop):
-        build(manifest, out, OPTIONS, stop_after(9))
-    assert out.read_bytes() == old != plain
-    build(manifest, out, OPTIONS)
-    assert out.read_bytes() == plain
 
 
 def test_reader_of_the_old_store_goes_on_reading(manifest, tmp_path):
@@ -282,94 +201,7 @@ def test_reader_of_the_old_store_goes_on_reading(manifest, tmp_path):
         np.testing.assert_array_equal(store.split("train").hu[:], before)
 
 
-def test_full_disk_keeps_the_old_store_and_what_is_finished(manifest, plain, tmp_path, monkeypatch):
-    out, really, calls = tmp_path / "o.h5", os.fsync, []
-    build(manifest, out, BuildOptions(Recipe(patches=1, rgb=False)))
-    old = out.read_bytes()
-
-    def full(handle):
-        calls.append(handle)
-        if len(calls) > 5:
-            raise OSError(28, "No space left on device")
-        really(handle)
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CtpatchError, match=r"No space left on device.*run again") as error:
-        build(manifest, out, OPTIONS)
-    assert error.value.exit_status == 1
-    assert out.read_bytes() == old
-    monkeypatch.undo()
-    assert build(manifest, out, OPTIONS).computed == 6
-    assert out.read_bytes() == plain
-
-
 # -- Refused ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("recipe", "both"),
-    [
-        (Recipe(seed=1, patches=3, augment=1, rgb=False), "seed = 0, now 1"),
-        (Recipe(patches=4, augment=1, rgb=False), "patches = 3, now 4"),
-        (Recipe(patches=3, augment=1, rgb=False, spacing_mm=0.4), "spacing_mm = 0.5, now 0.4"),
-        (Recipe(patches=3, augment=1), "rgb = False, now True"),
-    ],
-)
-def test_going_on_with_other_parameters_is_refused(manifest, plain, tmp_path, recipe, both):
-    out = tmp_path / "o.h5"
-    with pytest.raises(Stop):
-        build(manifest, out, OPTIONS, stop_after(3))
-    with pytest.raises(InputError, match=both) as error:
-        build(manifest, out, BuildOptions(recipe))
-    assert "o.h5.parts" in str(error.value)
-    build(manifest, out, OPTIONS)
-    assert out.read_bytes() == plain
-
-
-def test_going_on_with_another_manifest_is_refused(manifest, tmp_path):
-    out = tmp_path / "o.h5"
-    with pytest.raises(Stop):
-        build(manifest, out, OPTIONS, stop_after(3))
-    other = manifest.with_name("other.csv")
-    other.write_text(manifest.read_text().replace("benign", "clear"))
-    with pytest.raises(InputError, match=r"begun with manifest = [0-9a-f]{64}, now [0-9a-f]{64}"):
-        build(other, out, OPTIONS)
-
-
-def test_going_on_with_changed_files_is_refused(tmp_path):
-    manifest, out = cohort.write_cohort(tmp_path / "in"), tmp_path / "o.h5"
-    with pytest.raises(Stop):
-        build(manifest, out, OPTIONS, stop_after(2))
-    os.utime(tmp_path / "in/P00/rtstruct.dcm")
-    with pytest.raises(InputError, match=r"^patient=P00 row=2 P00.* \(digest \w{12}…, now \w{12}…\)"):
-        build(manifest, out, OPTIONS)
-
-
-def test_second_builder_is_refused_and_the_first_goes_on(manifest, plain, tmp_path):
-    out, refused = tmp_path / "o.h5", []
-
-    def meanwhile(done, total, word):
-        if done == 4:
-            with pytest.raises(InputError, match="another build is writing this store") as error:
-                build(manifest, out, OPTIONS)
-            refused.append(error.value)
-
-    build(manifest, out, OPTIONS, meanwhile)
-    assert len(refused) == 1
-    assert out.read_bytes() == plain
-
-
-def test_second_process_is_refused(manifest, plain, tmp_path):
-    out, answers = tmp_path / "o.h5", []
-
-    def meanwhile(done, total, word):
-        if done == 4:
-            answers.append(subprocess.run(run(manifest, out), capture_output=True, text=True))
-
-    build(manifest, out, OPTIONS, meanwhile)
-    assert answers[0].returncode == 2
-    assert re.fullmatch(r"ctpatch: o\.h5\.parts: another build is writing this store\. Do: .*\n", answers[0].stderr)
-    assert out.read_bytes() == plain
 
 
 def test_folder_of_out_must_exist(manifest, tmp_path):
@@ -487,7 +319,7 @@ def test_default_counts_per_lesion(tmp_path):
 def test_counts_of_the_paper_s_cohorts(classes, wanted):
     """Split logic only: 300 patches a training lesion, within one patient."""
     labels = [label for label, count in zip("ab", classes, strict=True) for _ in range(count)]
-    rows = [Row(i + 2, f"{i:03d}", "1", Path("ct"), label=label) for i, label in enumerate(labels)]
+    rows = [Row(i + 2, f"{i:03d}", "1", "ct", label=label) for i, label in enumerate(labels)]
     count = Counter(row.split for row in assign_splits(rows, seed=0))
     assert abs(300 * count["train"] - wanted) <= 300
     assert sum(count.values()) == sum(classes)

@@ -111,7 +111,7 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
 
     monkeypatch.setattr(ctpatch.build, "cut_lesion", two_then_none)
     assert build(manifest, tmp_path / "o.h5") == 1
-    one_error(capfd, "patient=P02 row=4: out of memory.*")
+    one_error(capfd, r"patient=P02 row=4 P02/ct: out of memory\. Do: .*")
     monkeypatch.undo()
     assert build(manifest, tmp_path / "o.h5") == 0
     assert "; 2 lesions were finished before" in capfd.readouterr().out

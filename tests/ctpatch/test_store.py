@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ctpatch
-from ctpatch import InputError, StoreWriter, open_store
+from ctpatch import CtpatchError, InputError, StoreWriter, open_store
 from ctpatch.render import render
 
 COUNTS = {"train": 4, "val": 1, "test": 2}
@@ -308,7 +308,10 @@ def test_nothing_under_the_final_name_before_the_end(tmp_path):
 
 def test_a_final_name_that_cannot_be_taken_leaves_no_litter(tmp_path):
     (tmp_path / "own.h5").mkdir()
-    with pytest.raises(OSError), StoreWriter(tmp_path / "own.h5", label_classes=["x"], rgb=False) as store:  # noqa: PT011
+    with (
+        pytest.raises(CtpatchError, match=r"own\.h5: cannot be written \(Is a directory"),
+        StoreWriter(tmp_path / "own.h5", label_classes=["x"], rgb=False) as store,
+    ):
         store.add(**GOOD)
     assert [p.name for p in tmp_path.iterdir()] == ["own.h5"]
 

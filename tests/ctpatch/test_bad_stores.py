@@ -1,14 +1,17 @@
-"""Damaged stores and strangers' stores: found, refused in one line, and nothing else read."""
+"""Damaged stores and strangers' stores (cases 118-125): refused in one line, and nothing else read."""
 
 import hashlib
 import multiprocessing
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import zlib
 from collections import Counter
 
+import crashing
 import h5py
 import numpy as np
 import pytest
@@ -33,6 +36,27 @@ def good(tmp_path_factory):
 @pytest.fixture
 def copy(good, tmp_path):
     return shutil.copy(good, tmp_path / "copy.h5")
+
+
+@pytest.fixture(autouse=True)
+def reader_here(monkeypatch, request):
+    """`verify` reads in this process, which starts no other for each of many stores; `apart` keeps it as it is."""
+    if "apart" in request.fixturenames:
+        return
+
+    class Here:
+        def __call__(self, function, *arguments):
+            return function(*arguments)
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("ctpatch.workers.Worker", Here)
+
+
+@pytest.fixture
+def apart():
+    """`verify` reads in a process of its own, as it does for users."""
 
 
 def refused(path, says, capfd):
@@ -89,7 +113,7 @@ def outcomes_of(good, folder, bits):
     return outcomes
 
 
-def test_no_flipped_bit_stays_unseen(good, tmp_path):
+def test_119_no_flipped_bit_stays_unseen(good, tmp_path):
     bits = random.Random(7).sample(range(good.stat().st_size * 8), 300)
     outcomes = outcomes_of(good, tmp_path, bits)
     assert sorted(outcomes) == sorted(bits)
@@ -98,7 +122,7 @@ def test_no_flipped_bit_stays_unseen(good, tmp_path):
     assert min(count["reported"], count["refused"]) > 20
 
 
-def test_no_flipped_bit_of_the_superblock_or_the_last_line_stays_unseen(good, tmp_path):
+def test_119_nor_one_of_the_superblock_or_the_last_line(good, tmp_path):
     size = good.stat().st_size * 8
     bits = [*range(0, 48 * 8, 3), *range(size - 81 * 8, size, 7)]
     outcomes = outcomes_of(good, tmp_path, bits)
@@ -106,7 +130,7 @@ def test_no_flipped_bit_of_the_superblock_or_the_last_line_stays_unseen(good, tm
     assert "silent" not in outcomes.values()
 
 
-def test_last_line_finds_every_single_flip(good, tmp_path):
+def test_119_last_line_finds_every_single_flip(good, tmp_path):
     data = good.read_bytes()
     for bit in random.Random(8).sample(range(len(data) * 8), 1200):
         damaged = bytearray(data)
@@ -122,7 +146,7 @@ def test_last_line_is_the_digest_of_what_is_before(good):
     assert last == b"ctpatch sha256 " + hashlib.sha256(data[:-81]).hexdigest().encode()
 
 
-def test_gzip_alone_finds_damage_in_image_data(good, tmp_path):
+def test_119_gzip_alone_finds_damage_in_image_data(good, tmp_path):
     """What a plain h5py reader notices: DEFLATE's Adler-32 (its unused last bits apart)."""
     with h5py.File(good) as root:
         chunk, before = root["train/hu"].id.get_chunk_info(1), root["train/hu"][1]
@@ -139,7 +163,7 @@ def test_gzip_alone_finds_damage_in_image_data(good, tmp_path):
     assert silent == 0
 
 
-def test_verify_says_what_was_altered(copy, capsys):
+def test_119_verify_says_what_was_altered(copy, capsys):
     with h5py.File(copy, "r+") as root:
         root["train/hu"][1, 2, 3] += 1
         root["lesions"].attrs["note"] = "mine"
@@ -150,6 +174,53 @@ def test_verify_says_what_was_altered(copy, capsys):
     assert "bytes are not those that were written" in bytes_
     assert re.search(r"/train/hu was altered: sha256 [0-9a-f]{12}…, recorded [0-9a-f]{12}….* Do: ", first)
     assert "root's sha256 differs" in second
+
+
+def places(path):
+    """Where in the file these things lie: (offset, size)."""
+    with h5py.File(path) as root:
+        chunks = {name: root[name].id.get_chunk_info(0) for name in ("train/hu", "test/hu", "lesions/label", "recipe")}
+        found = {name: (chunk.byte_offset, chunk.size) for name, chunk in chunks.items()}
+    data = path.read_bytes()
+    for name, text in (
+        ("attribute", b"label_classes"),
+        ("digest of a dataset", b"sha256"),
+        ("last line", b"\nctpatch "),
+    ):
+        found[name] = (data.rindex(text), len(text))
+    return {**found, "superblock": (0, 48)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("train/hu", "test/hu", "lesions/label", "recipe"),
+        *("attribute", "digest of a dataset", "last line", "superblock"),
+    ],
+)
+def test_119_a_flipped_bit_is_found_wherever_it_lies(good, copy, place, seed, capfd):
+    offset, size = places(good)[place]
+    bit = random.Random(f"{place} {seed}").randrange(offset * 8, (offset + size) * 8)
+    data = bytearray(copy.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    copy.write_bytes(data)
+    assert main(["verify", str(copy)]) in (1, 2)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err
+    assert all(re.fullmatch(r"ctpatch: .* Do: .*\.", line) for line in err.splitlines())
+
+
+def test_119_content_alone_tells_that_it_was_altered(copy, capsys):
+    """Someone writes other pixels and seals the file anew: the datasets' digests still say so."""
+    with h5py.File(copy, "r+") as root:
+        root["train/hu"][1, 2, 3] += 1
+    data = copy.read_bytes()  # h5py has cut the last line off
+    assert b"\nctpatch sha256 " not in data
+    copy.write_bytes(data + b"\nctpatch sha256 " + hashlib.sha256(data).hexdigest().encode() + b"\n")
+    assert main(["verify", str(copy)]) == 1
+    assert "/train/hu" in capsys.readouterr().err
 
 
 def test_verify_and_info_of_a_good_store(good, capsys):
@@ -177,7 +248,7 @@ def test_verify_reports_its_progress(good):
         ("/", {"sha256": "\x1b[31mred"}),
     ],
 )
-def test_odd_attributes_are_reported(copy, path, change, capfd):
+def test_119_odd_attributes_are_reported(copy, path, change, capfd):
     with h5py.File(copy, "r+") as root:
         for name, value in change.items():
             root[path].attrs[name] = value
@@ -191,25 +262,25 @@ def test_odd_attributes_are_reported(copy, path, change, capfd):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.99])
-def test_truncated(copy, share, capfd):
+def test_118_truncated(copy, share, capfd):
     data = copy.read_bytes()
     copy.write_bytes(data[: int(share * len(data))])
     refused(copy, "truncated", capfd)
 
 
 @pytest.mark.parametrize("cut", [1, 40, 81])
-def test_cut_last_line_is_reported(copy, cut, capsys):
+def test_118_cut_last_line_is_reported(copy, cut, capsys):
     copy.write_bytes(copy.read_bytes()[:-cut])
     assert main(["verify", str(copy)]) == 1
     assert capsys.readouterr().err.count("bytes are not those that were written") == 1
 
 
-def test_missing_or_a_folder(tmp_path, capfd):
+def test_121_missing_or_a_folder(tmp_path, capfd):
     refused(tmp_path / "none.h5", "no such store", capfd)
     refused(tmp_path, "no such store", capfd)
 
 
-def test_something_else(tmp_path, capfd):
+def test_121_something_else(tmp_path, capfd):
     (tmp_path / "text.h5").write_text("patient_id,image\n")
     refused(tmp_path / "text.h5", "not a readable HDF5 file", capfd)
     with h5py.File(tmp_path / "other.h5", "w") as root:
@@ -229,14 +300,14 @@ def test_something_else(tmp_path, capfd):
         ("complete", np.array([True, False]), "incomplete"),
     ],
 )
-def test_wrong_root_attributes(copy, name, value, says, capfd):
+def test_118_120_121_wrong_root_attributes(copy, name, value, says, capfd):
     with h5py.File(copy, "r+") as root:
         root.attrs[name] = value
     refused(copy, says, capfd)
 
 
 @pytest.mark.parametrize("name", ["format", "version", "complete"])
-def test_missing_root_attributes(copy, name, capfd):
+def test_118_120_121_missing_root_attributes(copy, name, capfd):
     with h5py.File(copy, "r+") as root:
         del root.attrs[name]
     refused(copy, "not a ctpatch store|store version None|incomplete", capfd)
@@ -261,14 +332,14 @@ def elsewhere(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train", "train/hu", "lesions/label", "lesions/aux", "lesions/aux/m", "recipe"])
-def test_links_are_refused(copy, tmp_path, name, capfd):
+def test_122_links_are_refused(copy, tmp_path, name, capfd):
     other = elsewhere(tmp_path)
     for link in (h5py.ExternalLink(str(other), "/hu"), h5py.ExternalLink("none.h5", "/hu"), h5py.SoftLink("/val/hu")):
         replace(copy, name, lambda root, name, link=link: root.__setitem__(name, link))
         refused(copy, "is a link to elsewhere", capfd)
 
 
-def test_external_storage_is_refused(copy, tmp_path, capfd):
+def test_122_external_storage_is_refused(copy, tmp_path, capfd):
     (tmp_path / "secret.bin").write_bytes(bytes(4 * 64 * 64 * 2))
     space = h5py.h5s.create_simple((4, 64, 64))
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -279,7 +350,7 @@ def test_external_storage_is_refused(copy, tmp_path, capfd):
     refused(copy, "keeps its data elsewhere", capfd)
 
 
-def test_virtual_dataset_is_refused(copy, tmp_path, capfd):
+def test_122_virtual_dataset_is_refused(copy, tmp_path, capfd):
     layout = h5py.VirtualLayout((4, 64, 64), "<i2")
     layout[:] = h5py.VirtualSource(str(elsewhere(tmp_path)), "hu", (4, 64, 64))
     replace(copy, "train/hu", lambda root, name: root.create_virtual_dataset(name, layout))
@@ -287,7 +358,7 @@ def test_virtual_dataset_is_refused(copy, tmp_path, capfd):
 
 
 @pytest.mark.parametrize("name", ["extra", "train/pixels", "lesions/name", "lesions/aux/x", "skipped/\x1b[31m"])
-def test_undeclared_objects_are_refused(copy, name, capfd):
+def test_122_undeclared_objects_are_refused(copy, name, capfd):
     replace(copy, name, lambda root, name: root.__setitem__(name, np.zeros(3)))
     refused(copy, "undeclared object", capfd)
     assert "\x1b" not in capfd.readouterr().err
@@ -296,19 +367,19 @@ def test_undeclared_objects_are_refused(copy, name, capfd):
 @pytest.mark.parametrize(
     "name", ["train", "skipped", "recipe", "test/hu", "val/shift", "lesions/split", "lesions/aux", "lesions/aux/m"]
 )
-def test_missing_objects_are_refused(copy, name, capfd):
+def test_121_missing_objects_are_refused(copy, name, capfd):
     replace(copy, name, lambda root, name: None)
     refused(copy, f"lacks '{name.rpartition('/')[2]}'", capfd)
 
 
 @pytest.mark.parametrize("name", ["train", "lesions", "lesions/aux"])
-def test_dataset_in_place_of_a_group(copy, name, capfd):
+def test_121_dataset_in_place_of_a_group(copy, name, capfd):
     replace(copy, name, lambda root, name: root.__setitem__(name, np.zeros(3)))
     refused(copy, "is not a group|lacks a readable aux_classes", capfd)
 
 
 @pytest.mark.parametrize("name", ["train/hu", "recipe", "lesions/aux/m"])
-def test_group_in_place_of_a_dataset(copy, name, capfd):
+def test_121_group_in_place_of_a_dataset(copy, name, capfd):
     replace(copy, name, lambda root, name: root.create_group(name))
     refused(copy, "is not a dataset", capfd)
 
@@ -328,12 +399,12 @@ def test_group_in_place_of_a_dataset(copy, name, capfd):
         ("recipe", h5py.Empty("u1"), "recipe"),
     ],
 )
-def test_other_types_and_shapes_are_refused(copy, name, value, says, capfd):
+def test_121_123_other_types_and_shapes_are_refused(copy, name, value, says, capfd):
     replace(copy, name, lambda root, name: root.create_dataset(name, data=value))
     refused(copy, says, capfd)
 
 
-def test_shape_bomb_is_refused_at_once(copy, capfd):
+def test_123_shape_bomb_is_refused_at_once(copy, capfd):
     def make(root, name):
         root.create_dataset(name, (2**30, 64, 64), "<i2", chunks=(1, 64, 64), compression="gzip")
 
@@ -341,7 +412,7 @@ def test_shape_bomb_is_refused_at_once(copy, capfd):
     refused(copy, "claims 8796093022208 bytes in a file of", capfd)
 
 
-def test_chunk_bomb_is_refused(copy, capfd):
+def test_123_chunk_bomb_is_refused(copy, capfd):
     def make(root, name):
         root.create_dataset(name, (4,), "<f8", chunks=(2**28,), maxshape=(None,), compression="gzip")
 
@@ -349,7 +420,7 @@ def test_chunk_bomb_is_refused(copy, capfd):
     refused(copy, "claims 2147483648 bytes in a file of", capfd)
 
 
-def test_other_filters_are_refused(copy, capfd):
+def test_124_other_filters_are_refused(copy, capfd):
     replace(
         copy,
         "train/angle",
@@ -358,21 +429,66 @@ def test_other_filters_are_refused(copy, capfd):
     refused(copy, "filter", capfd)
 
 
+def test_123_chunk_that_inflates_to_more_than_it_may(copy, capfd):
+    """A stream of 100 MB in the place of 8 KiB."""
+    with h5py.File(copy, "r+") as root:
+        root["train/hu"].id.write_direct_chunk((1, 0, 0), zlib.compress(bytes(10**8)))
+    assert main(["verify", str(copy)]) == 1
+    assert "/train/hu cannot be read" in capfd.readouterr().err
+
+
+def test_123_chunk_without_its_filter(copy, capfd):
+    with h5py.File(copy, "r+") as root:
+        root["train/hu"].id.write_direct_chunk((1, 0, 0), bytes(8192), filter_mask=1)
+    assert main(["verify", str(copy)]) == 1
+    assert "/train/hu cannot be read" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("size", [70_000, 900_000, 2**20 + 1, 8 * 2**20])
+def test_125_huge_documents_of_one_s_own(tmp_path, size, capfd):
+    """JSON lies in a dataset, not in an attribute: no limit of 64 KiB."""
+    path = tmp_path / "own.h5"
+    with StoreWriter(path, label_classes=["a"], rgb=False, recipe={"note": "x" * size}) as store:
+        store.add(patient_id="p", split="test", label="a", hu=np.zeros((1, 64, 64), np.int16))
+    with open_store(path) as store:
+        assert len(store.recipe["note"]) == size
+    assert main(["verify", str(path)]) == 0
+    assert main(["info", str(path)]) == 0
+
+
+@pytest.mark.parametrize("name", ["note", "sha256", "format"])
+def test_125_huge_attributes_of_a_stranger(copy, name, capfd):
+    with h5py.File(copy, "r+", libver="latest") as root:
+        root.attrs[name] = "x" * 10**6
+    assert main(["verify", str(copy)]) in (1, 2)
+    assert len(capfd.readouterr().err) < 2000
+
+
+def test_125_a_document_beyond_the_limit_is_refused(copy, capfd):
+    size = 64 * 2**20 + 1
+
+    def make(root, name):
+        root.create_dataset(name, (size,), "u1", chunks=(2**20,), compression="gzip")[:] = 32
+
+    replace(copy, "recipe", make)
+    refused(copy, f"/recipe holds {size} bytes", capfd)
+
+
 @pytest.mark.parametrize("value", ["{", "[]", "3", '{"m": {"x": "y"}}', '{"m": 3}', 5, np.zeros(3)])
-def test_unreadable_levels_are_refused(copy, value, capfd):
+def test_125_unreadable_levels_are_refused(copy, value, capfd):
     with h5py.File(copy, "r+") as root:
         root["lesions"].attrs["aux_classes"] = value
     refused(copy, "aux_classes", capfd)
 
 
 @pytest.mark.parametrize("text", [b"[1]", b"{", b"\xff\xfe", b"null", b"3"])
-def test_documents_that_are_no_objects(copy, text, capfd):
+def test_125_documents_that_are_no_objects(copy, text, capfd):
     replace(copy, "recipe", lambda root, name: root.create_dataset(name, data=np.frombuffer(text, np.uint8)))
     assert main(["info", str(copy)]) == 2
     assert re.fullmatch(r"ctpatch: .*recipe is not a JSON object\. Do: .*\n", capfd.readouterr().err)
 
 
-def test_text_that_is_not_utf8(copy, capfd):
+def test_121_text_that_is_not_utf8(copy, capfd):
     with h5py.File(copy, "r+") as root:
         del root["lesions/label"]
         kind = h5py.string_dtype("utf-8", 2)
@@ -381,7 +497,7 @@ def test_text_that_is_not_utf8(copy, capfd):
     assert re.fullmatch(r"ctpatch: .*label is not UTF-8\. Do: .*\n", capfd.readouterr().err)
 
 
-def test_no_hdf5_noise_from_a_process_of_its_own(copy):
+def test_124_no_hdf5_noise_from_a_process_of_its_own(copy):
     data = bytearray(copy.read_bytes())
     with h5py.File(copy) as root:
         at = h5py.h5o.get_info(root["train"].id).addr
@@ -392,7 +508,25 @@ def test_no_hdf5_noise_from_a_process_of_its_own(copy):
     assert re.fullmatch(r"ctpatch: .*structure is damaged\. Do: .*\n", done.stderr)
 
 
-def test_refused_store_is_not_left_open(copy):
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGKILL])
+def test_124_a_crash_of_the_reader_is_a_message(good, number, apart, monkeypatch, capfd):
+    """libhdf5 crashes on crafted files; here a reader that kills itself by the same signals stands for it."""
+    monkeypatch.setattr("ctpatch.cli._verify_store", crashing.READERS[number])
+    assert main(["verify", str(good)]) == 1
+    out, err = capfd.readouterr()
+    assert out == ""
+    pattern = rf"ctpatch: .*: the process that read it crashed \(killed by signal {number:d}\): .*\. Do: .*\.\n"
+    assert re.fullmatch(pattern, err)
+
+
+def test_124_verify_in_a_process_of_its_own(good, tmp_path, apart, capfd):
+    assert main(["verify", str(good)]) == 0
+    assert capfd.readouterr().out == f"{good}: whole and unaltered\n"
+    assert main(["verify", str(tmp_path / "none.h5")]) == 2
+    assert "no such store" in capfd.readouterr().err
+
+
+def test_121_refused_store_is_not_left_open(copy):
     with h5py.File(copy, "r+") as root:
         root.attrs["version"] = 3
     with pytest.raises(InputError):
