@@ -1,11 +1,13 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store -> comparison
 # make test   lint, types and tests
-# Both set up their own virtual environment in .venv first; all they need is Python >= 3.11 and pip's registry.
+# make tally  every wrong or awkward input of the tests through the real commands, and how many are right
+# make oldest ctpatch's tests with the oldest supported dependencies (Python 3.11; tests/oldest.txt)
+# All set up their own virtual environment in .venv first; all they need is Python >= 3.11 and pip's registry.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint tally oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -22,6 +24,15 @@ demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest
+
+tally: .venv/.installed
+	$(BIN)/python tests/tally.py
+
+oldest:
+	python3.11 -m venv build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint tests/oldest.txt --editable '.[dev]'
+	build/oldest/bin/python -m pytest tests/ctpatch
 
 lint: .venv/.installed
 	$(BIN)/ruff check

@@ -137,11 +137,16 @@ def built(folder: Path, *options: str, **cells: str) -> Built:
     result, checked = build(folder, *options), check(folder, *options)
     assert (result.status, result.err) == (0, ())
     assert (checked.status, checked.err) == (0, ())
+    return opened(folder / "s.h5", result.notes, checked.notes)
+
+
+def opened(path: Path, notes: str = "", check_notes: str = "") -> Built:
+    """The patches of a store."""
     columns = ("hu", "plane", "center", "angle", "shift")
-    with open_store(folder / "s.h5") as store:
+    with open_store(path) as store:
         pieces = [store.split(name) for name in ("train", "val", "test")]
         arrays = [np.concatenate([getattr(piece, column)[:] for piece in pieces]) for column in columns]
-    return Built(folder / "s.h5", *arrays, result.notes, checked.notes)
+    return Built(path, *arrays, notes, check_notes)
 
 
 def refused(folder: Path, found: str, do: str = "", path: str = "", **cells: str) -> re.Match[str]:
@@ -189,16 +194,17 @@ def points(store: Built, axes: np.ndarray) -> np.ndarray:
 def assert_linear(store: Built, ct: synthetic.Series, *, tolerance: float = 1.0, origin: Any = ORIGIN) -> None:
     """Every patch pixel that lies between voxel centres has the phantom's HU."""
     where = points(store, ct.axes)
+    within = inside(where, ct)
+    assert np.count_nonzero(within) > 0.25 * within.size
+    error = store.hu - (where - origin) @ GRADIENT
+    assert np.abs(error[within]).max() <= tolerance
+
+
+def inside(where: np.ndarray, ct: Any) -> np.ndarray:
+    """Which points lie between the voxel centres of every slice of a series (or of a `Frame`)."""
     along = (where - ct.origins[0]) @ ct.axes.T
     ends = (ct.origins - ct.origins[0]) @ ct.axes.T
-    reach = np.array([(ct.shape[2] - 1) * ct.spacing[1], (ct.shape[1] - 1) * ct.spacing[0]])
-    inside = _inside(along, ends, reach)
-    assert np.count_nonzero(inside) > 0.25 * inside.size
-    error = store.hu - (where - origin) @ GRADIENT
-    assert np.abs(error[inside]).max() <= tolerance
-
-
-def _inside(along: np.ndarray, ends: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    reach = np.array([(ct.shape[-1] - 1) * ct.spacing[1], (ct.shape[-2] - 1) * ct.spacing[0]])
     low = np.append(ends[:, :2].max(axis=0), ends[:, 2].min())
     high = np.append(reach + ends[:, :2].min(axis=0), ends[:, 2].max())
     return ((along >= low) & (along <= high)).all(axis=-1)

@@ -1,4 +1,4 @@
-"""Small synthetic DICOM for the tests: CT series, RTSTRUCTs, manifests (pydicom; gdcm for JPEG and J2K).
+"""Small synthetic DICOM for the tests: CT series, RTSTRUCTs, manifests (pydicom; gdcm and OpenJPH for JPEG kinds).
 
 Lengths are mm, coordinates DICOM LPS, arrays (z, y, x), intensities HU, pixel coordinates (column, row). The
 same arguments give the same bytes; two different series of one test need a different `seed` or `patient_id`.
@@ -29,9 +29,11 @@ TRANSFER_SYNTAXES = {
     "deflated": UID("1.2.840.10008.1.2.1.99"),
     "big-endian": UID("1.2.840.10008.1.2.2"),
     "rle": UID("1.2.840.10008.1.2.5"),
+    "jpeg-lossless-14": UID("1.2.840.10008.1.2.4.57"),
     "jpeg-lossless": UID("1.2.840.10008.1.2.4.70"),
     "jpeg-ls": UID("1.2.840.10008.1.2.4.80"),
     "j2k": UID("1.2.840.10008.1.2.4.90"),
+    "htj2k": UID("1.2.840.10008.1.2.4.201"),
 }
 """Every one of them is lossless."""
 
@@ -533,17 +535,34 @@ def _encode(ds: Dataset, words: np.ndarray, transfer_syntax: str) -> None:
     raw = data.tobytes()
     ds.PixelData = raw + b"\0" * (len(raw) % 2)
     ds["PixelData"].VR = "OB" if words.itemsize == 1 else "OW"
-    if transfer_syntax in ("jpeg-lossless", "j2k"):
+    if transfer_syntax in _GDCM:
         _encode_gdcm(ds, transfer_syntax)
+    elif transfer_syntax == "htj2k":
+        _encode_htj2k(ds, words)
     elif target.is_encapsulated:
-        ds.compress(target, generate_instance_uid=False)
+        ds.compress(target, generate_instance_uid=False, encoding_plugin=_PLUGINS[transfer_syntax])
     ds.file_meta.TransferSyntaxUID = target
+
+
+_PLUGINS = {"rle": "pydicom", "jpeg-ls": "pyjpegls"}  # gdcm's RLE aborts on images of odd size
+_GDCM = {
+    "jpeg-lossless-14": "JPEGLosslessProcess14",
+    "jpeg-lossless": "JPEGLosslessProcess14_1",
+    "j2k": "JPEG2000Lossless",
+}
+
+
+def _encode_htj2k(ds: Dataset, words: np.ndarray) -> None:
+    import imagecodecs
+
+    signed = words.view(f"<i{words.itemsize}") if ds.PixelRepresentation else words
+    ds.PixelData = pydicom.encaps.encapsulate([bytes(imagecodecs.htj2k_encode(signed, reversible=True))])
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
 
 
 def _encode_gdcm(ds: Dataset, transfer_syntax: str) -> None:
     import gdcm
-
-    kinds = {"jpeg-lossless": "JPEGLosslessProcess14_1", "j2k": "JPEG2000Lossless"}
 
     with tempfile.TemporaryDirectory() as folder:
         source, coded = Path(folder, "raw.dcm"), Path(folder, "coded.dcm")
@@ -553,7 +572,7 @@ def _encode_gdcm(ds: Dataset, transfer_syntax: str) -> None:
         if not reader.Read():
             raise RuntimeError("gdcm cannot read the uncompressed slice")
         change = gdcm.ImageChangeTransferSyntax()
-        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, kinds[transfer_syntax])))
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, _GDCM[transfer_syntax])))
         change.SetInput(reader.GetImage())
         if not change.Change():
             raise RuntimeError(f"gdcm cannot encode {transfer_syntax}")

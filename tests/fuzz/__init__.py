@@ -1,0 +1,1 @@
+"""Fuzz targets for everything that ctpatch reads; `benchmarks/fuzz.py` runs them."""
