@@ -85,9 +85,9 @@ def _flipped(roi: Any) -> Any:
     return replace(roi, voxels=voxels)
 
 
-def _smaller(read: Any) -> Any:
+def _moved(read: Any) -> Any:
     lesion = read.lesions[0]
-    return replace(read, lesions=(replace(lesion, voxels=lesion.voxels[1:], votes=lesion.votes[1:]), *read.lesions[1:]))
+    return replace(read, lesions=(replace(lesion, voxels=lesion.voxels + [0, 1, 0]), *read.lesions[1:]))
 
 
 TAMPERED: dict[str, Tamper] = {
@@ -96,7 +96,7 @@ TAMPERED: dict[str, Tamper] = {
     "series": lambda found: (found[0], found[1] + 1),
     "enhanced": lambda found: (found[0], found[1][::-1]),
     "rtstruct": lambda plan: replace(plan, mask=_flipped(plan.mask)),
-    "lidc": _smaller,
+    "lidc": _moved,
     "seg": _flipped,
     "volume": lambda found: (found[0], found[1][:, ::-1]),
     "labelmap": lambda found: (replace(found[0], corner=(0, 0, 0)), found[1]),
