@@ -87,7 +87,7 @@ def _flipped(roi: Any) -> Any:
 
 def _moved(read: Any) -> Any:
     lesion = read.lesions[0]
-    return replace(read, lesions=(replace(lesion, voxels=lesion.voxels + [0, 1, 0]), *read.lesions[1:]))
+    return replace(read, lesions=(replace(lesion, voxels=lesion.voxels + np.array([0, 1, 0])), *read.lesions[1:]))
 
 
 TAMPERED: dict[str, Tamper] = {

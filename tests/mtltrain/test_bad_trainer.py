@@ -717,5 +717,6 @@ def test_119_flipped_bit_in_the_pixels(toy, tmp_path, capfd):
         chunk = root["train/hu"].id.get_chunk_info(3)
     data[chunk.byte_offset + chunk.size // 2] ^= 4
     (tmp_path / "s.h5").write_bytes(data)
-    call_refused(["fit", tmp_path / "s.h5", *STL, "--out", tmp_path / "out"], capfd, "/train cannot be read .*damaged")
+    call = ["fit", tmp_path / "s.h5", *STL, "--out", tmp_path / "out"]
+    call_refused(call, capfd, "/train/hu cannot be read: .* damaged")
     assert not (tmp_path / "out").exists()
