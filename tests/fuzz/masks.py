@@ -168,8 +168,8 @@ def judge_readings(read: LidcRead, path: Path) -> None:
         expected = oracle_lesion.lidc_lesions(path, (64, 64))
     except Exception:  # that reading knows sound files only
         return
-    outlines = re.findall(rb"<edgeMap.*?</roi", path.read_bytes().replace(b"ns0:", b"").replace(b"\0", b""), re.DOTALL)
-    twice = len(set(outlines)) < len(outlines)  # a path that is repeated counts once, in that reading twice
+    rois = re.findall(rb"<roi>.*?</roi>", path.read_bytes().replace(b"ns0:", b"").replace(b"\0", b""), re.DOTALL)
+    twice = len(set(rois)) < len(rois)  # a path that is repeated counts once, in that reading twice
     if twice or any(lesion.problems for lesion in read.lesions) or len(read.lesions) != len(expected):
         return
     shown = [{(read.planes[k].z, i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
