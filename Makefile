@@ -1,5 +1,6 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store -> comparison
 # make test   lint, types and tests
+# make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
 # make tally  every wrong or awkward input of the tests through the real commands, and how many are right
 # make oldest ctpatch's tests with the oldest supported dependencies (Python 3.11; tests/oldest.txt)
 # All set up their own virtual environment in .venv first; all they need is Python >= 3.11 and pip's registry.
@@ -7,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tally oldest clean
+.PHONY: demo test lint tally fuzz oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -24,6 +25,10 @@ demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest
+
+fuzz: .venv/.installed
+	$(BIN)/python benchmarks/fuzz.py --minutes 60 --finds finds
+	$(BIN)/python -m pytest --hypothesis-profile=long tests/ctpatch/test_properties.py tests/ctpatch/test_stateful.py
 
 tally: .venv/.installed
 	$(BIN)/python tests/tally.py

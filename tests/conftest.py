@@ -1,9 +1,13 @@
-"""Hypothesis draws new examples at every run, but the same ones in CI, where a change is judged and not the dice."""
+"""Hypothesis draws new examples at every run, but the same ones in CI, where a change is judged and not the dice.
+
+`pytest --hypothesis-profile=long` draws many more of the properties of a build and of histories of builds.
+"""
 
 import os
 
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)
+settings.register_profile("long", max_examples=4000)
 if os.environ.get("CI"):
     settings.load_profile("ci")

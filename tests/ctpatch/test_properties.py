@@ -217,7 +217,11 @@ def plain() -> dict[tuple[float, ...], dict[str, np.ndarray]]:
     return {iop: patches(Telling(), iop) for iop in (synthetic.AXIAL, OBLIQUE)}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=settings.default.max_examples // 2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(telling=tellings, oblique=st.booleans())
 def test_the_same_lesion_in_other_words_gives_the_same_bytes(plain: Any, telling: Telling, oblique: bool) -> None:
     iop = OBLIQUE if oblique else synthetic.AXIAL
