@@ -17,6 +17,9 @@ from ctpatch.store import InputError
 TEXT = ["patient_id", "lesion_id", "label", "task"]
 """Columns whose text comes from a manifest."""
 
+FORMULA = r"[-=+@\t\r]"
+"""What a spreadsheet takes for the beginning of a formula (CWE-1236)."""
+
 
 @contextmanager
 def replacing(path: Path, *, keep: bool = False) -> Iterator[IO[bytes]]:
@@ -56,12 +59,12 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     """Write a table; text that a spreadsheet would run as a formula gets an apostrophe, which `read_csv` takes off."""
-    write(path, _replaced(table, r"^(?='*[=+@])", "'").to_csv(index=False, lineterminator="\n"))
+    write(path, _replaced(table, rf"^(?='*{FORMULA})", "'").to_csv(index=False, lineterminator="\n"))
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Read what `write_csv` wrote, everything as text: `007` stays `007`, what is unknown is ""."""
-    return _replaced(pd.read_csv(path, dtype=str, keep_default_na=False), r"^'(?='*[=+@])", "")
+    return _replaced(pd.read_csv(path, dtype=str, keep_default_na=False), rf"^'(?='*{FORMULA})", "")
 
 
 @contextmanager

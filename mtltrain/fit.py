@@ -265,7 +265,7 @@ def refuse_difference(saved: dict[str, Any], now: dict[str, Any], where: Path) -
 
 
 @contextmanager
-def guarded(settings: Settings) -> Iterator[None]:
+def guarded(settings: Settings, do: str = "lower --batch-size, in another --out") -> Iterator[None]:
     """Compute with deterministic kernels only, where `settings` say so; memory that runs out is a CtpatchError."""
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     if settings.deterministic:
@@ -284,8 +284,7 @@ def guarded(settings: Settings) -> Iterator[None]:
             raise
         raise CtpatchError(
             f"out of memory on {settings.device} at a peak of {_peak(settings.device)} MiB with batches of "
-            f"{settings.batch_size} patches of 64 x 64 shown at 224 x 224; finished epochs are kept. "
-            "Do: lower --batch-size, in another --out."
+            f"{settings.batch_size} patches of 64 x 64 shown at 224 x 224; finished epochs are kept. Do: {do}."
         ) from error
     finally:
         torch.use_deterministic_algorithms(before[0])

@@ -90,15 +90,17 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
     found = [path.with_name("best.pt") for path in sorted(folder.glob("*/seed-*/predictions.csv"))]
     if not found:
         raise InputError("there is no finished run", "name a folder that `mtltrain fit` made", folder)
-    with open_store(path) as store:
+    batch = files.read_json(folder / "config.json").get("batch_size", fit.Settings.batch_size)
+    settings = fit.Settings(device=str(device), batch_size=batch)
+    with open_store(path) as store, fit.guarded(settings, "use --device cpu, or a machine with more memory"):
         lesions, patches = store.lesions, [load_patches(store, split, device) for split in splits]
         if not any(map(len, patches)):
             raise InputError(f"no lesion in {' or '.join(splits)}", "name a --split that the store has", path)
-    parts = []
-    for state in map(checkpoint.load, found):
-        class_index(lesions["label"], state["run"]["classes"])  # refuses other classes
-        parts.append(_predictions(state["run"], lesions, *_output(state, patches, device)))
-    return pd.concat(parts)
+        parts = []
+        for state in map(checkpoint.load, found):
+            class_index(lesions["label"], state["run"]["classes"])  # refuses other classes
+            parts.append(_predictions(state["run"], lesions, *_output(state, patches, device)))
+        return pd.concat(parts)
 
 
 def _refuse_misuse(

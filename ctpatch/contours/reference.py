@@ -9,6 +9,30 @@ from ..geometry import position_tolerance
 from ..images.image import Image
 from .roi import DrawnROI
 
+OTHER_IMAGE = "give contours drawn on this image, or put frame into the column accept"
+
+
+def short(uid: str) -> str:
+    """The end of a UID, enough to tell two apart."""
+    return f"…{uid[-12:]}" if uid else "(none)"
+
+
+def other_frame(theirs: str, image: Image, accept_frame: bool) -> tuple[str, ...]:
+    """A note when contours or a segmentation have another frame of reference than the image and the row accepts that.
+
+    Raises
+    ------
+    InputError
+        When it does not.
+    """
+    ours = image.frame_of_reference
+    if not ours or not theirs or ours == theirs:
+        return ()
+    if not accept_frame:
+        found = f"FrameOfReferenceUID of the contours is {short(theirs)}, of the image {short(ours)}"
+        raise InputError(found, OTHER_IMAGE)
+    return ("the contours' frame of reference is another one; accepted by the manifest",)
+
 
 def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) -> tuple[str, ...]:
     """Refuse contours of another series; say so where only geometry shows that they belong.
@@ -30,19 +54,14 @@ def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) 
     InputError
         When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
     """
-    ours, theirs = image.frame_of_reference, roi.frame_of_reference
-    if ours and theirs and ours != theirs:
-        if not accept_frame:
-            found = f"FrameOfReferenceUID of the contours is …{theirs[-12:]}, of the image …{ours[-12:]}"
-            raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
-        return ("the contours' frame of reference is another one; accepted by the manifest",)
+    if notes := other_frame(roi.frame_of_reference, image, accept_frame):
+        return notes
     if roi.sop_uids & set(image.sop_uids) or (roi.series_uid == image.uid and not roi.sop_uids):
         return ()
-    which = f"the contours refer to series …{roi.series_uid[-12:] or '(none)'}, the image is …{image.uid[-12:]}"
+    which = f"the contours refer to series {short(roi.series_uid)}, the image is {short(image.uid)}"
     elsewhere = (roi.series_uid or roi.sop_uids) and roi.series_uid != image.uid and image.sop_uids
-    if elsewhere and not (ours and theirs) and not accept_frame:
-        found = f"{which}, and no FrameOfReferenceUID says that they belong together"
-        raise InputError(found, "give contours drawn on this image, or put frame into the column accept")
+    if elsewhere and not (image.frame_of_reference and roi.frame_of_reference) and not accept_frame:
+        raise InputError(f"{which}, and no FrameOfReferenceUID says that they belong together", OTHER_IMAGE)
     single_point = len(roi.contours) == 1 and len(roi.contours[0]) == 1
     if not single_point and (away := _farthest(roi, image)):
         raise InputError(

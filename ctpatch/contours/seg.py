@@ -14,6 +14,7 @@ from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats
 from ..images.grid import Grid
 from ..images.image import Image
 from .placing import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
+from .reference import OTHER_IMAGE, other_frame, short
 from .roi import VoxelROI
 from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, read_info, read_planes, seg_info
 
@@ -105,21 +106,17 @@ def check_reference(info: SegInfo, image: Image, frame_ok: bool = False) -> tupl
     """
     if not image.sop_uids:
         return ("the image is a volume file without UIDs: the segmentation was placed by its coordinates alone",)
-    same_frame = bool(info.frame_of_reference) and info.frame_of_reference == image.frame_of_reference
-    if info.frame_of_reference and image.frame_of_reference and not same_frame:
-        if frame_ok:
-            return ("another frame of reference was accepted",)
-        found = f"FrameOfReferenceUID {info.frame_of_reference} is not the image's {image.frame_of_reference}"
-        raise InputError(found, "give the image it was drawn on, or accept `frame` for this row")
+    if notes := other_frame(info.frame_of_reference, image, frame_ok):
+        return notes
     if image.uid in info.series_uids:
         return ()
-    if same_frame:
+    if info.frame_of_reference and image.frame_of_reference:
         return ("the segmentation refers to another series, or to none, of the same frame of reference",)
     if frame_ok:
         return ("a segmentation that refers to another series, or to none, was accepted",)
-    theirs = ", ".join(info.series_uids) or "none"
-    found = f"it refers to series {theirs}, not to {image.uid}, and shares no FrameOfReferenceUID with it"
-    raise InputError(found, "give the image it was drawn on, or accept `frame` for this row")
+    theirs = ", ".join(map(short, info.series_uids)) or "(none)"
+    found = f"it refers to series {theirs}, not to {short(image.uid)}, and shares no FrameOfReferenceUID with it"
+    raise InputError(found, OTHER_IMAGE)
 
 
 def _normal(text: str) -> str:

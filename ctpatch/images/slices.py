@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ DECODERS = {  # pinned, so that a file reads the same on every machine
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
 }
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
+_SURPLUS = re.compile(r"RLE segment .*?([0-9]+) vs\. ([0-9]+) bytes")
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
@@ -109,12 +111,13 @@ class Slice:
         dataset.file_meta.TransferSyntaxUID = UID(self.header.transfer_syntax)
         plugin = DECODERS.get(self.header.transfer_syntax, "")
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always")
                 if plugin:
                     frames = self.header.number("NumberOfFrames") or 1
                     check_coded(get_frame(dataset.PixelData, self.frame, number_of_frames=frames), self.shape)
                 decoded = pixel_array(dataset, index=self.frame, raw=True, decoding_plugin=plugin)
+            _refuse_surplus([str(warning.message) for warning in told])
         except InputError as error:
             raise error.at(where=self.path) from None
         except Exception as error:  # decoders raise what they like
@@ -137,6 +140,15 @@ def check_coded(stream: bytes, shape: tuple[int, int]) -> None:
         raise InputError(f"pixel data is {(rows, columns)}, the header says {shape}", "re-export the file")
     if samples != 1:
         raise InputError(f"pixel data has {samples} samples per pixel, not 1", "re-export the file")
+
+
+def _refuse_surplus(told: list[str]) -> None:
+    """Refuse what pydicom's RLE decoder cuts off with a warning, but for a byte that makes the length even."""
+    for line in told:
+        counts = _SURPLUS.search(line)
+        if counts and int(counts[1]) > int(counts[2]) + 1:
+            found = f"an RLE segment decodes to {counts[1]} bytes where {counts[2]} are needed"
+            raise InputError(found, "copy or re-export the file")
 
 
 def _coded_size(stream: bytes) -> tuple[int, int, int] | None:

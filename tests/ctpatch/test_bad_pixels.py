@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,38 @@ def test_35_surplus_pixel_data(tmp_path: Path, extra: int, fits: bool) -> None:
     else:
         length = 43 * 39 + extra + (43 * 39 + extra) % 2
         refused(tmp_path, f"pixel data has {length} bytes where 39 × 43 pixels need 1677")
+
+
+@pytest.mark.parametrize(("extra", "fits"), [(1, True), (2, False), (300, False)])
+@pytest.mark.parametrize("segment", [0, 1])
+def test_35_surplus_rle_data(tmp_path: Path, segment: int, extra: int, fits: bool) -> None:
+    def edit(dataset: pydicom.Dataset, k: int) -> None:
+        if k != 8:
+            return
+        planes = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").view("u1").reshape(-1, 2).T
+        coded = [_literally(plane.tobytes() + bytes(extra * (i == segment))) for i, plane in enumerate(planes)]
+        offsets = struct.pack("<16I", 2, 64, 64 + len(coded[0]), *13 * [0])
+        dataset.PixelData = pydicom.encaps.encapsulate([offsets + b"".join(coded)])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.RLELossless
+
+    ct = awkward.case(tmp_path, edit=edit)
+    if fits:
+        computed(tmp_path, ct)
+    else:
+        awkward.manifest(tmp_path)
+        result = awkward.build(tmp_path)
+        assert result.status == 2
+        assert not (tmp_path / "s.h5").exists()
+        says = f"ct/0008.dcm: an RLE segment decodes to {1760 + extra} bytes where 1760 are needed. Do: copy or"
+        assert [says in line for line in result.err] == [True]
+
+
+def _literally(data: bytes) -> bytes:
+    """PackBits without a run (PS3.5, G.3.1), of even length."""
+    parts = (data[at : at + 128] for at in range(0, len(data), 128))
+    coded = b"".join(bytes([len(part) - 1]) + part for part in parts)
+    return coded + b"\x80" * (len(coded) % 2)
 
 
 @FIRST_MIDDLE_LAST

@@ -320,6 +320,16 @@ def test_153_out_of_memory(toy, whole, tmp_path, error, monkeypatch, capfd):
     assert same_end(tmp_path, whole)
 
 
+def test_153_out_of_memory_in_predict(toy, whole, tmp_path, monkeypatch, capfd):
+    def full(*args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(fit, "forward", full)
+    says = r"out of memory on cpu at a peak of \d+ MiB with batches of 5 patches of 64 x 64 .* Do: use --device cpu"
+    call_refused(["predict", whole, toy, "--out", tmp_path / "p.csv"], capfd, says, 1)
+    assert not (tmp_path / "p.csv").exists()
+
+
 def test_153_out_of_memory_for_real(tmp_path):
     store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
     words = ["fit", str(store), "--arch", "stl-ri", "--batch-size", "400", "--device", "cpu"]
@@ -618,7 +628,7 @@ def test_98_the_same_pixels_within_a_split_are_no_leak(tmp_path):
 
 def test_105_formulas(tmp_path, capfd):
     """Whatever a spreadsheet would run starts with an apostrophe in every CSV file, and is itself again when read."""
-    names = ["'=x", "+1", "=1+1", "=cmd|' /C calc'!A0", "@SUM(1)", "x"]
+    names = ["'=x", "+1", "-2+3", "=1+1", "=cmd|' /C calc'!A0", "@SUM(1)"]
     lesions = [(names[k], split, index, more) for k, (_, split, index, more) in enumerate(rows())]
     store = write_rows(tmp_path / "s.h5", sorted(lesions), classes=("+", "=1"))
     out = tmp_path / "out"
@@ -626,7 +636,7 @@ def test_105_formulas(tmp_path, capfd):
     assert main(["predict", str(out), str(store), "--split", "train", "test", "--out", str(tmp_path / "p.csv")]) == 0
     for path in [tmp_path / "p.csv", *out.rglob("*.csv")]:
         cells = pd.read_csv(path, dtype=str, keep_default_na=False).to_numpy().ravel()
-        assert not [cell for cell in cells if cell[:1] in ("=", "+", "@")]
+        assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
     with open_store(store) as opened:
         lesions = opened.lesions
     found = files.read_csv(out / "predictions.csv")
