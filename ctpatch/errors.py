@@ -110,6 +110,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def short_uid(uid: str) -> str:
+    """The end of a UID: enough to tell two apart, and no more of a patient's data than that."""
+    return f"…{uid[-12:]}" if len(uid) > 12 else uid or "(none)"
+
+
 def public(text: str) -> str:
     """`text` as it may stand in a store: what input put into it — quoted or in brackets — and UIDs left out.
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, TIE, Floats
 from ..images.image import Image
 from .lidc_lesions import CONSENSUS, LidcLesion, LidcPlane, LidcRead, Voxels, read_lidc
@@ -102,7 +102,8 @@ def _match(planes: Sequence[LidcPlane], series_uid: str, image: Image) -> tuple[
     wrong = np.flatnonzero(away > np.where(named >= 0, reach[slices], limit[slices]))
     foreign = other and (named < 0).all()
     if foreign and len(wrong):
-        found = f"drawn on series {series_uid}, not on {image.uid}; a contour is {away.max():.4g} mm from any slice"
+        found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}; "
+        found += f"a contour is {away.max():.4g} mm from any slice"
         raise InputError(found, "give the series that the readers saw")
     if len(wrong):
         i = int(wrong[0])
@@ -120,7 +121,7 @@ def _reach(heights: Floats) -> Floats:
 
 def _mismatch(plane: LidcPlane, height: float, named: bool, count: int) -> InputError:
     if named:
-        found = f"image {plane.sop_uid} lies at z = {height:g} mm, its contour at {plane.z:g} mm"
+        found = f"image {short_uid(plane.sop_uid)} lies at z = {height:g} mm, its contour at {plane.z:g} mm"
         return InputError(found, "give the images that the readers saw")
     found = f"{count} of its slices missing: at z = {plane.z:g} mm the nearest is {abs(height - plane.z):.4g} mm away"
     return InputError(found, "add the missing slices or leave this lesion out")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from ..geometry import POSITION_TOLERANCE_MM
 from ..raster import Corner, fill
 from .lidc_xml import MAX_INDEX, LidcNodule, LidcPath, parse_lidc
@@ -153,7 +153,7 @@ def _planes(paths: Iterable[LidcPath]) -> tuple[tuple[LidcPlane, ...], dict[tupl
     unnamed = heights.pop("", set())
     for uid, zs in heights.items():
         if max(zs) - min(zs) > POSITION_TOLERANCE_MM:
-            found = f"image {uid} is said to lie at z = {min(zs):g} and at {max(zs):g} mm"
+            found = f"image {short_uid(uid)} is said to lie at z = {min(zs):g} and at {max(zs):g} mm"
             raise InputError(found, "correct the XML file")
     meant = {(z, uid): LidcPlane(min(zs), uid) for uid, zs in heights.items() for z in zs}
     for z in unnamed:

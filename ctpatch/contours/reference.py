@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from ..geometry import position_tolerance
 from ..images.image import Image
 from .roi import DrawnROI
 
 OTHER_IMAGE = "give contours drawn on this image, or put frame into the column accept"
-
-
-def short(uid: str) -> str:
-    """The end of a UID, enough to tell two apart."""
-    return f"…{uid[-12:]}" if uid else "(none)"
 
 
 def other_frame(theirs: str, image: Image, accept_frame: bool) -> tuple[str, ...]:
@@ -29,7 +24,7 @@ def other_frame(theirs: str, image: Image, accept_frame: bool) -> tuple[str, ...
     if not ours or not theirs or ours == theirs:
         return ()
     if not accept_frame:
-        found = f"FrameOfReferenceUID of the contours is {short(theirs)}, of the image {short(ours)}"
+        found = f"FrameOfReferenceUID of the contours is {short_uid(theirs)}, of the image {short_uid(ours)}"
         raise InputError(found, OTHER_IMAGE)
     return ("the contours' frame of reference is another one; accepted by the manifest",)
 
@@ -58,7 +53,7 @@ def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) 
         return notes
     if roi.sop_uids & set(image.sop_uids) or (roi.series_uid == image.uid and not roi.sop_uids):
         return ()
-    which = f"the contours refer to series {short(roi.series_uid)}, the image is {short(image.uid)}"
+    which = f"the contours refer to series {short_uid(roi.series_uid)}, the image is {short_uid(image.uid)}"
     elsewhere = (roi.series_uid or roi.sop_uids) and roi.series_uid != image.uid and image.sop_uids
     if elsewhere and not (image.frame_of_reference and roi.frame_of_reference) and not accept_frame:
         raise InputError(f"{which}, and no FrameOfReferenceUID says that they belong together", OTHER_IMAGE)

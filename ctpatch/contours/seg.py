@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from ..dataset import parsing, read_dataset
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame, position_tolerance
 from ..images.grid import Grid
 from ..images.image import Image
 from .placing import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
-from .reference import OTHER_IMAGE, other_frame, short
+from .reference import OTHER_IMAGE, other_frame
 from .roi import VoxelROI
 from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, read_info, read_planes, seg_info
 
@@ -114,8 +114,8 @@ def check_reference(info: SegInfo, image: Image, frame_ok: bool = False) -> tupl
         return ("the segmentation refers to another series, or to none, of the same frame of reference",)
     if frame_ok:
         return ("a segmentation that refers to another series, or to none, was accepted",)
-    theirs = ", ".join(map(short, info.series_uids)) or "(none)"
-    found = f"it refers to series {theirs}, not to {short(image.uid)}, and shares no FrameOfReferenceUID with it"
+    theirs = ", ".join(map(short_uid, info.series_uids)) or "(none)"
+    found = f"it refers to series {theirs}, not to {short_uid(image.uid)}, and shares no FrameOfReferenceUID with it"
     raise InputError(found, OTHER_IMAGE)
 
 

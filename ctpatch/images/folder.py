@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from .header import Header, read_header
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -99,7 +99,7 @@ def _suffix(path: Path) -> str:
 def _listing(series: dict[str, tuple[Header, ...]]) -> str:
     def line(uid: str) -> str:
         first = series[uid][0]
-        return f"…{uid[-12:]} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"
+        return f"{short_uid(uid)} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"
 
     return "; ".join(line(uid) for uid in series)
 
@@ -112,7 +112,7 @@ def drop_copies(headers: Sequence[Header]) -> tuple[tuple[Header, ...], int]:
         if not uid:
             raise InputError("SOPInstanceUID is missing", "export the series again from its source", header.path)
         if uid in kept and kept[uid].path.read_bytes() != header.path.read_bytes():
-            found = f"SOPInstanceUID …{uid[-12:]} is also in {kept[uid].path.name!r}, with other content"
+            found = f"SOPInstanceUID {short_uid(uid)} is also in {kept[uid].path.name!r}, with other content"
             raise InputError(found, "keep the right one of the two files", header.path)
         kept.setdefault(uid, header)
     return tuple(kept.values()), len(headers) - len(kept)

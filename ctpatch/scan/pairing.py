@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, short_uid
 from ..images.image import Image
 from ..images.series import read_series
 from .contours import Drawn, differ, read_contours
@@ -114,7 +114,7 @@ def _pair(drawn: Drawn, file: ContourFile, tree: Tree) -> tuple[Series, tuple[st
     sharing = [series for series in every if _shares_frame(series, drawn, file)]
     if len(sharing) == 1:
         return sharing[0], ("paired with the only CT series of its frame of reference",)
-    tails = ", ".join(f"…{uid[-12:]}" for uid in sorted(drawn.series_uids))
+    tails = ", ".join(map(short_uid, sorted(drawn.series_uids)))
     absent = f"series {tails}, not here" if tails else "no series"
     refers = f"{len(referred)} of the CT series here" if referred else absent
     found = f"it refers to {refers}; {len(sharing)} CT series here share its frame of reference"

@@ -20,6 +20,7 @@ from awkward import COLUMNS, ROWS, SLICES, lesion_voxels
 from pydicom.dataset import Dataset
 from readings import LEVELS, Nodule, Roi
 
+from ctpatch.errors import short_uid
 from ctpatch.store import open_store
 
 Voxels = set[tuple[int, int, int]]
@@ -353,7 +354,9 @@ def test_79_an_image_and_a_z_that_disagree_are_refused(tmp_path: Path, k: int, d
     ct = awkward.series(tmp_path)
     z = float(ct.origins[k, 2])
     write(tmp_path, ct, [[nodule(Roi(k, box(), z=z + dz))]])
-    refused(tmp_path, rf"image {ct.sop_uids[k]} lies at z = {z:g} mm, its contour at {z + dz:g} mm", "images")
+    refused(
+        tmp_path, rf"image {short_uid(ct.sop_uids[k])} lies at z = {z:g} mm, its contour at {z + dz:g} mm", "images"
+    )
 
 
 @pytest.mark.parametrize("dz", [-1.6, -9.0, 46.6, 60.0])
@@ -376,7 +379,7 @@ def test_79_one_image_at_two_heights_is_refused(tmp_path: Path) -> None:
     ct = awkward.series(tmp_path)
     paths = [Roi(7, box()), Roi(7, box(), z=float(ct.origins[8, 2]))]
     write(tmp_path, ct, [[nodule(paths[0])], [nodule(paths[1])]])
-    refused(tmp_path, rf"image {ct.sop_uids[7]} is said to lie at z = -384.25 and at -381.25 mm")
+    refused(tmp_path, rf"image {short_uid(ct.sop_uids[7])} is said to lie at z = -384.25 and at -381.25 mm")
 
 
 def test_79_readings_of_another_series_are_refused(tmp_path: Path) -> None:
