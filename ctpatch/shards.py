@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -117,15 +118,17 @@ def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
 
 
 def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str, Any]) -> None:
-    """Write a lesion atomically: under its name it is whole."""
+    """Write a lesion atomically, with the digest of it all behind: under its name it is whole."""
     arrays: dict[str, Any] = dict(patches.columns)
     for name, streams in patches.images.items():
         arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
         arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
     document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
     arrays["lesion"] = json_bytes(document)
+    np.savez(shard := io.BytesIO(), **arrays)
     with _temporary(path) as file:
-        np.savez(file, **arrays)
+        file.write(shard.getbuffer())
+        file.write(hashlib.sha256(shard.getbuffer()).digest())
 
 
 def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] | None:
@@ -134,8 +137,11 @@ def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] |
     Label, split and characteristics are the row's: they shape no pixel.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}  # zip checks a CRC of each
+        shard, digest = (whole := path.read_bytes())[:-32], whole[-32:]
+        if hashlib.sha256(shard).digest() != digest:
+            return None
+        with np.load(io.BytesIO(shard), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
         document = json.loads(arrays.pop("lesion").tobytes())
         images = {}
         for key in [key for key in arrays if key.endswith("_bytes")]:
@@ -144,7 +150,7 @@ def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] |
         about = document.pop("about")
         document["diameter_mm"] = float.fromhex(document["diameter_mm"])
         lesion = Lesion(**{**document, "split": row.split, "label": row.label, "aux": dict(row.aux)})
-    except Exception:  # in a damaged file, zipfile and numpy raise whatever their parsers meet
+    except Exception:  # there is none, or something else wrote it
         return None
     return lesion, Patches(images, arrays), about
 

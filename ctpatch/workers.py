@@ -30,10 +30,17 @@ class WorkerDied(Exception):
 
 
 class Worker:
-    """A process that answers calls. It ends when it is closed, and with the process that started it."""
+    """A process that answers calls. It ends when it is closed, and with the process that started it.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    quiet : bool
+        What it prints is nobody's business.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._quiet = quiet
 
     def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The function's result, or the exception it raised.
@@ -52,6 +59,9 @@ class Worker:
             result, error = pickle.load(process.stdout)
         except (BrokenPipeError, EOFError, pickle.UnpicklingError):
             raise WorkerDied(self._fate()) from None
+        except BaseException:  # interrupted: nobody would fetch the answer, and the next call would take it for its own
+            self.close()
+            raise
         if error is not None:
             raise error
         return result
@@ -86,7 +96,8 @@ class Worker:
         command = [sys.executable, "-P", "-c", _SERVE]
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         environment = {**os.environ, **one_thread}
-        self._process = subprocess.Popen(command, stdin=-1, stdout=-1, env=environment)
+        stderr = subprocess.DEVNULL if self._quiet else None
+        self._process = subprocess.Popen(command, stdin=-1, stdout=-1, stderr=stderr, env=environment)
         assert self._process.stdin
         pickle.dump([os.path.abspath(path) for path in sys.path], self._process.stdin)
         return self._process

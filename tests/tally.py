@@ -128,7 +128,8 @@ class Tally:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
-        faulthandler.dump_traceback_later(1.5 * self.limit + 5, exit=True)  # where no signal is heard, in C
+        # where no signal is heard, in C
+        faulthandler.dump_traceback_later(1.5 * self.limit + 5, exit=True, file=sys.__stderr__)
         signal.signal(signal.SIGALRM, self.stop)
         signal.setitimer(signal.ITIMER_REAL, self.limit)
         try:

@@ -223,7 +223,10 @@ def _children(parent: Element, name: str) -> Iterator[Element]:
 
 
 def _child_text(parent: Element, name: str) -> str:
-    return next((_text(child) for child in _children(parent, name)), "")
+    texts = list(dict.fromkeys(_text(child) for child in _children(parent, name)))
+    if len(texts) > 1:
+        raise InputError(f"{name} is given as {texts[0][:40]!r} and as {texts[1][:40]!r}", EXPORT_AGAIN)
+    return texts[0] if texts else ""
 
 
 def _text(element: Element) -> str:

@@ -57,7 +57,7 @@ def _placed(path: Path, roi: str, image: Image, frame_ok: bool, resample: bool) 
     number, label = choose_segment(info.segments, roi)
     name = label or str(number)
     with parsing(path):
-        shown = decode(dataset, read_planes(dataset, info.kind, number), info.kind, number)
+        shown = decode(path, dataset, read_planes(dataset, info.kind, number), info.kind, number)
     if not shown:
         raise InputError(f"segment {number} ({label!r}) is empty", "name another one in `roi`, or leave the row out")
     if info.kind == "FRACTIONAL":

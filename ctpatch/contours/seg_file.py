@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ..dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import orthonormal_axes
+from ..images import decoding
 from ..images.grid import Grid, checked_size, make_grid
-from ..images.slices import DECODERS, check_coded
 from .placing import Mask
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -28,6 +28,8 @@ FRACTION = 0.5
 EXPORT_AGAIN = "export the segmentation again"
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
 _ENCODED = ("1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90")  # RLE, JPEG-LS, JPEG 2000
+_TOGETHER = 32
+"""Coded frames that are in memory at once."""
 _HEADER = ("SOPClassUID", "FrameOfReferenceUID", "ReferencedSeriesSequence", "SegmentSequence", "SegmentationType")
 
 
@@ -133,24 +135,24 @@ def _need(dataset: Any, name: str) -> Any:
     return value
 
 
-def decode(dataset: Any, planes: Sequence[Plane], kind: str, number: int) -> list[tuple[Plane, Mask]]:
+def decode(path: Path, dataset: Any, planes: Sequence[Plane], kind: str, number: int) -> list[tuple[Plane, Mask]]:
     """The frames of `planes` that are not empty, as masks (rows, columns)."""
     least = FRACTION * int(_need(dataset, "MaximumFractionalValue")) if kind == "FRACTIONAL" else 1
     shown = []
-    for plane, values in zip(planes, _frames(dataset, [plane.index for plane in planes]), strict=True):
+    for plane, values in zip(planes, _frames(path, dataset, [plane.index for plane in planes]), strict=True):
         mask = values == number if kind == "LABELMAP" else values >= least
         if mask.any():
             shown.append((plane, mask))
     return shown
 
 
-def _frames(dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
+def _frames(path: Path, dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
     """Stored values of some frames, (rows, columns) each."""
     rows, columns = dataset.Rows, dataset.Columns
     bits, pixels = int(_need(dataset, "BitsAllocated")), _need(dataset, "PixelData")
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not (syntax in _NATIVE if syntax else dataset.original_encoding[1]):  # without a name: native, little endian
-        yield from _encoded(dataset, syntax, indices)
+        yield from _encoded(path, dataset, syntax, indices)
         return
     if bits not in (1, 8, 16):
         raise InputError(f"BitsAllocated is {bits}", EXPORT_AGAIN)
@@ -165,14 +167,10 @@ def _frames(dataset: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
         yield piece.view(np.uint8 if bits == 1 else f"<u{bits // 8}").reshape(rows, columns)
 
 
-def _encoded(dataset: Any, syntax: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
-    from pydicom.encaps import get_frame
-    from pydicom.pixels.utils import iter_pixels
-
+def _encoded(path: Path, dataset: Any, syntax: Any, indices: list[int]) -> Iterator[NDArray[Any]]:
     if syntax not in _ENCODED:
         found = f"no decoder for transfer syntax {syntax.name} ({syntax})" if syntax else "big-endian pixel data"
         raise InputError(found, "convert it to an uncompressed transfer syntax")
-    for index in indices:
-        frame = get_frame(dataset.PixelData, index, number_of_frames=int(dataset.NumberOfFrames))
-        check_coded(frame, (dataset.Rows, dataset.Columns))
-    yield from iter_pixels(dataset, indices=indices, raw=True, decoding_plugin=DECODERS[syntax])
+    for start in range(0, len(indices), _TOGETHER):
+        some = indices[start : start + _TOGETHER]
+        yield from decoding.decode(path, str(syntax), (dataset.Rows, dataset.Columns), some)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..dataset import parsing, read_dataset
-from ..decimals import decimal
 from ..errors import InputError
-from .header import Header, decimal_text
+from .header import Header, finite, raw_value
 from .slices import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
 
 if TYPE_CHECKING:
@@ -44,7 +43,8 @@ def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number:
         for place in (group, shared):
             item = _first(place, sequence)
             if item is not None and keyword in item:
-                return _floats(item, size, keyword, header)
+                text = raw_value(keyword, item.get_item(keyword))  # pydicom drops what NULs have overwritten
+                return finite(keyword, str(text), size, header.path)
         raise InputError(f"{keyword} is missing in frame {number + 1}", "export the file again", header.path)
 
     pixel_value = "PixelValueTransformationSequence"
@@ -67,15 +67,3 @@ def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number:
 def _first(dataset: Dataset | None, sequence: str) -> Dataset | None:
     items = dataset.get(sequence) if dataset is not None else None
     return items[0] if items else None
-
-
-def _floats(item: Dataset, size: int, keyword: str, header: Header) -> tuple[float, ...]:
-    raw = item.get_item(keyword).value  # as the file has it: pydicom drops what NULs have overwritten
-    text = decimal_text(raw) if isinstance(raw, bytes) else "\\".join(map(str, raw if size > 1 else [raw]))
-    try:
-        values = tuple(decimal(part) for part in text.split("\\"))
-    except ValueError:
-        values = ()
-    if len(values) != size or not all(abs(v) < float("inf") for v in values):
-        raise InputError(f"{keyword} {text!r} is not {size} finite number(s)", "export the file again", header.path)
-    return values

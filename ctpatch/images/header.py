@@ -70,7 +70,14 @@ _BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
 }
 _BINARY_VR = {"", "US", "SS", "UN", "OW"}  # empty where VRs are implicit
 _DECIMAL_VR = {"", "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UT", "CS"}
-_DECIMAL = {"ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleIntercept", "RescaleSlope"}
+_DECIMAL = {  # DS and IS
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "NumberOfFrames",
+}
 _SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence"}
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
@@ -136,17 +143,18 @@ class Header:
             When they are not so many finite numbers.
         """
         text = self.text(keyword)
-        if not text:
-            return None
-        try:
-            values = tuple(decimal(part) for part in text.split("\\"))
-        except ValueError:
-            values = ()
-        if len(values) != count or not all(abs(value) < float("inf") for value in values):
-            raise InputError(
-                f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", self.path
-            )
-        return values
+        return finite(keyword, text, count, self.path) if text else None
+
+
+def finite(keyword: str, text: str, count: int, path: Path) -> tuple[float, ...]:
+    """`count` finite decimal numbers; an InputError when the text is not that."""
+    try:
+        values = tuple(decimal(part) for part in text.split("\\"))
+    except ValueError:
+        values = ()
+    if len(values) != count or not all(abs(value) < float("inf") for value in values):
+        raise InputError(f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", path)
+    return values
 
 
 def read_header(path: Path) -> Header | None:
@@ -284,14 +292,14 @@ def _by_pydicom(path: Path) -> Header | None:
     try:
         for tag, keyword in TAGS.items():
             if tag in dataset:
-                values[keyword] = "present" if keyword in _SEQUENCES else _pydicom_value(keyword, dataset.get_item(tag))
+                values[keyword] = "present" if keyword in _SEQUENCES else raw_value(keyword, dataset.get_item(tag))
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _ENCODINGS[dataset.original_encoding]
     except Exception as error:  # pydicom parses values late, and raises whatever it meets
         raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
     return Header(path, syntax, values, (-1, -1) if PIXEL_DATA in dataset else None)
 
 
-def _pydicom_value(keyword: str, element: Any) -> str | int:
+def raw_value(keyword: str, element: Any) -> str | int:
     """What the walk would give for an element that pydicom has found and not yet parsed."""
     if not isinstance(element.value or b"", bytes):
         return f"of VR {element.VR}"

@@ -26,11 +26,12 @@ from ..geometry import (
     orthonormal_axes,
     position_tolerance,
 )
+from .decoding import LOSSY
 from .enhanced import read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, read_folder
 from .header import Header
 from .image import Box
-from .slices import LOSSY, Slice, read_slice
+from .slices import Slice, read_slice
 
 _SPLITTERS = (  # what tells two images at one position apart, most telling first
     "TemporalPositionIdentifier",

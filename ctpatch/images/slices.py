@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import struct
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,23 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import read_dataset
 from ..errors import InputError
-from .header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, NOT_WALKED, Header
+from .decoding import decode, refuse_unknown
+from .header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
 from .image import clean_hu
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
-DECODERS = {  # pinned, so that a file reads the same on every machine
-    "1.2.840.10008.1.2.5": "pydicom",
-    "1.2.840.10008.1.2.4.80": "pyjpegls",
-    "1.2.840.10008.1.2.4.81": "pyjpegls",
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)), "gdcm"),
-    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
-}
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
-_SURPLUS = re.compile(r"RLE segment .*?([0-9]+) vs\. ([0-9]+) bytes")
-LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 
 
 @dataclass(frozen=True)
@@ -103,67 +91,8 @@ class Slice:
         return np.frombuffer(raw, f"<u{size}").reshape(-1, self.shape[1])
 
     def _decoded(self) -> NDArray[Any]:
-        from pydicom.encaps import get_frame
-        from pydicom.pixels.utils import pixel_array
-        from pydicom.uid import UID
-
-        dataset = read_dataset(self.path, force=True)
-        dataset.file_meta.TransferSyntaxUID = UID(self.header.transfer_syntax)
-        plugin = DECODERS.get(self.header.transfer_syntax, "")
-        try:
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                if plugin:
-                    frames = self.header.number("NumberOfFrames") or 1
-                    check_coded(get_frame(dataset.PixelData, self.frame, number_of_frames=frames), self.shape)
-                decoded = pixel_array(dataset, index=self.frame, raw=True, decoding_plugin=plugin)
-            _refuse_surplus([str(warning.message) for warning in told])
-        except InputError as error:
-            raise error.at(where=self.path) from None
-        except Exception as error:  # decoders raise what they like
-            found = f"pixel data cannot be decoded ({type(error).__name__}: {error})"
-            raise InputError(found, "copy or re-export the file", self.path) from error
-        if decoded.shape != self.shape:
-            found = f"pixel data is {decoded.shape}, the header says {self.shape}"
-            raise InputError(found, "re-export the file", self.path)
+        (decoded,) = decode(self.path, self.header.transfer_syntax, self.shape, [self.frame])
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
-
-
-def check_coded(stream: bytes, shape: tuple[int, int]) -> None:
-    """Refuse a coded frame that says itself to be of another size, or coloured, before it is decoded.
-
-    Decoders make room for what the stream says, and hand out a run of pixels, which would be cut into rows of whatever
-    length the DICOM header says.
-    """
-    rows, columns, samples = _coded_size(stream) or (*shape, 1)
-    if (rows, columns) != shape:
-        raise InputError(f"pixel data is {(rows, columns)}, the header says {shape}", "re-export the file")
-    if samples != 1:
-        raise InputError(f"pixel data has {samples} samples per pixel, not 1", "re-export the file")
-
-
-def _refuse_surplus(told: list[str]) -> None:
-    """Refuse what pydicom's RLE decoder cuts off with a warning, but for a byte that makes the length even."""
-    for line in told:
-        counts = _SURPLUS.search(line)
-        if counts and int(counts[1]) > int(counts[2]) + 1:
-            found = f"an RLE segment decodes to {counts[1]} bytes where {counts[2]} are needed"
-            raise InputError(found, "copy or re-export the file")
-
-
-def _coded_size(stream: bytes) -> tuple[int, int, int] | None:
-    """Rows, columns and samples as a JPEG 2000, JPEG or JPEG-LS stream says; None without such a word (RLE)."""
-    if stream[:2] == b"\xff\x4f" or stream[4:8] == b"jP  ":  # ISO 15444-1, A.5.1 and I.5.1
-        siz = stream.index(b"\xff\x4f\xff\x51") + 8
-        right, bottom, left, top = struct.unpack(">4I", stream[siz : siz + 16])
-        return bottom - top, right - left, int.from_bytes(stream[siz + 32 : siz + 34], "big")
-    at = 2 if stream[:2] == b"\xff\xd8" else len(stream)
-    while at + 10 <= len(stream):
-        marker, length, _, rows, columns, samples = struct.unpack(">HHBHHB", stream[at : at + 10])
-        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
-            return rows, columns, samples
-        at += 2 + length
-    return None
 
 
 def read_slice(header: Header) -> Slice:
@@ -257,28 +186,13 @@ def _check_length(header: Header, allocated: int) -> None:
     assert header.pixels is not None
     syntax = header.transfer_syntax
     if syntax not in _RAW:
-        _check_decoder(header)
+        refuse_unknown(syntax, header.path)
     elif header.pixels[0] >= 0:
         rows, columns = image_shape(header)
         wanted, length = rows * columns * (header.number("NumberOfFrames") or 1) * allocated // 8, header.pixels[1]
         if not wanted <= length <= wanted + 1:
             found = f"pixel data has {length} bytes where {rows} × {columns} pixels need {wanted}"
             raise InputError(found, "copy or re-export the file", header.path)
-
-
-def _check_decoder(header: Header) -> None:
-    from pydicom.config import IGNORE
-    from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
-
-    syntax = header.transfer_syntax
-    if syntax in NOT_WALKED:
-        return
-    plugin, uid = DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
-    if plugin is None or plugin not in get_decoder(uid).available_plugins:
-        extra = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}.get(plugin or "", plugin)
-        do = f"pip install {extra}" if extra else "convert it to an uncompressed transfer syntax"
-        raise InputError(f"no decoder for transfer syntax {uid.name} ({syntax})", do, header.path)
 
 
 def padding_range(header: Header) -> tuple[int, int] | None:

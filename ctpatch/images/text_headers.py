@@ -50,7 +50,7 @@ def read_nrrd(path: Path) -> VolumeFile:
     text, end = _text(path, rb"\r?\n\r?\n")
     if not text.startswith("NRRD000"):
         raise InputError("not an NRRD header", COPY_AGAIN)
-    fields = _fields((key.lower(), value) for key, value in re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M))
+    fields = _fields((key.strip().lower(), value) for key, value in re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M))
     size = checked_size([whole(n) for n in _need(fields, "sizes").split()])
     space = _need(fields, "space").lower()
     units = set(re.findall(r'"(.*?)"', fields.get("space units", "")))
@@ -101,6 +101,8 @@ def _text(path: Path, ending: bytes) -> tuple[str, int]:
         raw = file.read(_HEADER_BYTES)
     match = re.search(ending, raw, re.M)
     end = match.end() if match else len(raw)
+    if match and (garbage := re.search(rb"[\0-\x08\v\f\x0e-\x1f\x7f]|\r(?!\n)", raw[:end])):
+        raise InputError(f"the header has a control character at byte {garbage.start()}", COPY_AGAIN)
     return raw[:end].decode("utf-8", "replace"), end
 
 

@@ -71,11 +71,11 @@ class VolumeFile:
         InputError
             When voxels are lacking, bytes are left over, or the voxels would inflate to more than `MAX_INFLATED`.
         """
-        present = self.data.stat().st_size - self.start
-        if self.compressed and self.n_bytes > MAX_INFLATED:
-            found = f"{present} compressed bytes inflate to {self.n_bytes >> 20} MB, more than {MAX_INFLATED >> 20}"
+        present, inflated = self.data.stat().st_size - self.start, self.skip + self.n_bytes
+        if self.compressed and inflated > MAX_INFLATED:
+            found = f"{present} compressed bytes inflate to {inflated >> 20} MB, more than {MAX_INFLATED >> 20}"
             raise InputError(found, "save it uncompressed: then it is read where it lies")
-        if self.compressed and self.n_bytes > MAX_DEFLATE * max(present, 0):
+        if self.compressed and inflated > MAX_DEFLATE * max(present, 0):
             raise InputError(f"{present} compressed bytes cannot hold the {self.n_bytes} declared", COPY_AGAIN)
         if not self.compressed and not 0 <= present - self.n_bytes <= 1:
             raise InputError(f"{present} bytes of voxels where the header declares {self.n_bytes}", COPY_AGAIN)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from ..errors import InputError, one_line
 from . import schema
@@ -33,7 +32,7 @@ def is_store(path: Path) -> bool:
     """Whether a file says of itself that it is a store; it may be damaged or of another version."""
     try:
         with h5py.File(path, "r") as root:
-            return bool(np.array_equal(root.attrs.get("format"), schema.FORMAT))
+            return bool(_told(root, "format") == schema.FORMAT)
     except Exception:  # on damaged structures, h5py raises whatever its reading meets
         return False
 
@@ -77,14 +76,14 @@ def verify_store(root: h5py.File, progress: Callable[[int], None] = lambda size:
     problems = _seal_problems(Path(root.filename), progress)
     for name, dataset in schema.datasets(root):
         try:
-            digest, recorded = _digest(dataset, progress), str(dataset.attrs.get("sha256"))
+            digest, recorded = _digest(dataset, progress), str(schema.attribute(dataset, "sha256"))
         except Exception:  # damage makes h5py raise all kinds
             problems.append(f"{name} cannot be read: its checksum or compression is damaged")
             continue
         if digest != recorded:
             problems.append(f"{name} was altered: sha256 {digest[:12]}…, recorded {one_line(recorded)[:12]}…")
     try:
-        altered = schema.store_digest(root) != str(root.attrs.get("sha256"))
+        altered = schema.store_digest(root) != schema.attribute(root, "sha256")
     except Exception:
         altered = True
     if altered:
@@ -93,14 +92,22 @@ def verify_store(root: h5py.File, progress: Callable[[int], None] = lambda size:
 
 
 def _check_identity(root: h5py.File, path: Path) -> None:
-    name, version, complete = (root.attrs.get(key) for key in ("format", "version", "complete"))
-    if not isinstance(name, str) or name != schema.FORMAT:
+    name, version, complete = (_told(root, key) for key in ("format", "version", "complete"))
+    if name != schema.FORMAT:
         raise InputError("an HDF5 file, but not a ctpatch store", "give a store made by ctpatch build", path)
-    if not np.array_equal(version, schema.VERSION):
+    if version != schema.VERSION:
         found = f"store version {version}, this ctpatch reads version {schema.VERSION}"
         raise InputError(found, "build it again, or install the ctpatch that wrote it", path)
-    if not np.array_equal(complete, True):
+    if complete is not True:
         raise InputError("the store is incomplete", "rerun ctpatch build", path)
+
+
+def _told(item: h5py.Group, name: str) -> Any:
+    """An attribute; None when it is not there, or nothing that a store has."""
+    try:
+        return schema.attribute(item, name)
+    except (KeyError, TypeError):
+        return None
 
 
 def _seal_problems(path: Path, progress: Callable[[int], None]) -> list[str]:
@@ -176,6 +183,11 @@ def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
     if aux is None:
         yield "/lesions lacks a readable aux_classes attribute"
         return
+    classes = _told(root["lesions"], "label_classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        yield "/lesions lacks a readable label_classes attribute"
+    if not isinstance(_told(root, "sha256"), str):
+        yield "/ lacks a readable sha256 attribute"
     for group, columns in tables.items():
         extra = {"aux"} if group == "lesions" and (aux or "aux" in root["lesions"]) else set()
         yield from _children(root[group], {*columns, *extra}, set(schema.OPTIONAL))
@@ -201,7 +213,7 @@ def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
 def _aux_names(lesions: h5py.Group) -> set[str] | None:
     """The characteristics that /lesions declares, each with its levels; None when it does not say."""
     try:
-        levels = json.loads(lesions.attrs["aux_classes"])
+        levels = json.loads(schema.attribute(lesions, "aux_classes"))
         return set({name: {float(value): level for value, level in by.items()} for name, by in levels.items()})
     except (KeyError, ValueError, TypeError, AttributeError):
         return None

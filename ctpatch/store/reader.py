@@ -106,12 +106,12 @@ class PatchStore:
     @property
     def label_classes(self) -> tuple[str, ...]:
         """The diagnostic classes in their order."""
-        return tuple(str(name) for name in self.file["lesions"].attrs["label_classes"])
+        return tuple(schema.attribute(self.file["lesions"], "label_classes"))
 
     @property
     def aux_levels(self) -> dict[str, dict[float, str]]:
         """For each auxiliary characteristic the name of each numeric level."""
-        document = json.loads(self.file["lesions"].attrs["aux_classes"])
+        document = json.loads(schema.attribute(self.file["lesions"], "aux_classes"))
         levels = {name: [(float(value), str(level)) for value, level in by.items()] for name, by in document.items()}
         return {name: dict(sorted(pairs)) for name, pairs in levels.items()}
 
@@ -128,7 +128,7 @@ class PatchStore:
     @property
     def digest(self) -> str:
         """The root's sha256 as stored; it stands for the whole content."""
-        return str(self.file.attrs["sha256"])
+        return str(schema.attribute(self.file, "sha256"))
 
     def split(self, name: str) -> SplitView:
         """The patches of `train`, `val` or `test`."""

@@ -6,6 +6,9 @@
 /skipped/         what `--on-error skip` left out
 /train/ /val/ /test/     one element per patch, ordered by lesion, patch, copy
 
+Text is of fixed length everywhere, attributes too: text of variable length lies in a heap of the file whose damage can
+keep HDF5 busy for ever, so none is read.
+
 The root's `sha256` stands for the content. The bytes of the file, of which HDF5 leaves some unused, have a digest of
 their own in a last line behind HDF5's end (`tail -n 1`), which no reader of HDF5 looks at.
 """
@@ -80,6 +83,31 @@ def text_array(values: list[str]) -> NDArray[np.bytes_]:
     return np.array(encoded, dtype=f"S{max([1, *map(len, encoded)])}")
 
 
+def set_text(item: h5py.Group | h5py.Dataset, name: str, text: str | list[str]) -> None:
+    """Write an attribute of text."""
+    values = text_array([text] if isinstance(text, str) else text)
+    value: Any = values[0] if isinstance(text, str) else values
+    item.attrs.create(name, value, dtype=h5py.string_dtype("utf-8", values.dtype.itemsize))
+
+
+def attribute(item: h5py.Group | h5py.Dataset, name: str) -> Any:
+    """An attribute as Python's own value: text, number, truth value, or a list of them.
+
+    Raises
+    ------
+    KeyError
+        When there is none.
+    TypeError
+        When it is of variable length, or refers to something.
+    """
+    if item.attrs.get_id(name).dtype.hasobject:
+        raise TypeError(f"attribute {name!r} is of variable length")
+    value = np.asarray(item.attrs[name])
+    if value.dtype.kind == "S":
+        value = np.char.decode(value, "utf-8")
+    return value.tolist()
+
+
 def json_bytes(document: Any) -> NDArray[np.uint8]:
     """A JSON document in canonical form as 1-D uint8."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -121,4 +149,4 @@ def store_digest(root: h5py.File) -> str:
 
 
 def _attributes(item: h5py.Group | h5py.Dataset) -> dict[str, Any]:
-    return {name: np.asarray(item.attrs[name]).tolist() for name in sorted(item.attrs)}
+    return {name: attribute(item, name) for name in sorted(item.attrs)}

@@ -167,8 +167,9 @@ class StoreWriter:
         try:
             self._write_tables()
             root = self._file
-            root.attrs["format"], root.attrs["version"], root.attrs["complete"] = schema.FORMAT, schema.VERSION, True
-            root.attrs["sha256"] = schema.store_digest(root)
+            root.attrs["version"], root.attrs["complete"] = schema.VERSION, True
+            schema.set_text(root, "format", schema.FORMAT)
+            schema.set_text(root, "sha256", schema.store_digest(root))
             root.close()
             with writing(self.path.name):
                 self._disk.check()
@@ -221,7 +222,7 @@ class StoreWriter:
     def _write_tables(self) -> None:
         root = self._file
         for (split, name), digest in self._digests.items():
-            root[f"{split}/{name}"].attrs["sha256"] = digest.hexdigest()
+            schema.set_text(root[f"{split}/{name}"], "sha256", digest.hexdigest())
         for split, columns in self._columns.items():
             for name, column in PATCHES.items():
                 if name not in IMAGES:
@@ -236,12 +237,12 @@ class StoreWriter:
         for name, document in self.documents.items():
             _create(root, name, schema.json_bytes(document))
         lesions = root["lesions"]
-        lesions.attrs["label_classes"] = np.array(self.label_classes, dtype=h5py.string_dtype())
+        schema.set_text(lesions, "label_classes", list(self.label_classes))
         levels = {
             n: {np.format_float_positional(v, trim="-"): name for v, name in by.items()}
             for n, by in self.aux_levels.items()
         }
-        lesions.attrs["aux_classes"] = schema.json_bytes(levels).tobytes().decode()
+        schema.set_text(lesions, "aux_classes", schema.json_bytes(levels).tobytes().decode())
 
 
 def _lesion_columns(
@@ -280,7 +281,7 @@ def _create(root: h5py.File, path: str, values: NDArray[Any]) -> None:
     dataset = root.create_dataset(
         path, data=values, chunks=chunk, maxshape=(None, *values.shape[1:]), compression="gzip"
     )
-    dataset.attrs["sha256"] = schema.array_digest(values)
+    schema.set_text(dataset, "sha256", schema.array_digest(values))
 
 
 def _seal(path: Path) -> None:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDER = [
     "errors",
     "decimals",
+    "workers",
     "geometry",
     "dataset",
     "images.image",
@@ -36,7 +37,6 @@ ORDER = [
     "store.writer",
     "store",
     "lesion",
-    "workers",
     "shards",
     "assembly",
     "build",

@@ -128,6 +128,17 @@ def test_29_values_beyond_bits_stored_in_a_j2k_stream_are_masked(tmp_path: Path)
     assert np.array_equal(read_hu(tmp_path), values)
 
 
+@pytest.mark.parametrize("transfer_syntax", sorted(synthetic.TRANSFER_SYNTAXES))
+def test_28_29_values_in_the_high_bits_lose_none_when_decoded(tmp_path: Path, transfer_syntax: str) -> None:
+    """HighBit 15 of 12 bits stored, with something else in the four below (pydicom keeps the lowest 12)."""
+    values = np.random.default_rng(0).integers(-1024, 1024, awkward.SHAPE)
+    options: dict[str, Any] = {"intercept": 0, "slope": 1, "transfer_syntax": transfer_syntax}
+    awkward.series(tmp_path, hu=(values + 1024) << 4 | 0b1010, edit=only(-1, BitsStored=12, HighBit=15), **options)
+    for path in (tmp_path / "ct").iterdir():
+        awkward.edited(path, lambda dataset: setattr(dataset, "RescaleIntercept", -1024))
+    assert np.array_equal(read_hu(tmp_path), values)
+
+
 @pytest.mark.parametrize("transfer_syntax", ["j2k", "jpeg-ls", "jpeg-lossless", "rle"])
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("stored", [12, 16])
@@ -272,6 +283,30 @@ def test_34_a_compressed_stream_cut_off_inside_is_refused_before_any_patch(
     assert not (tmp_path / "s.h5").exists()
     assert len(result.err) == 1
     assert "ct/0008.dcm: pixel data cannot be decoded" in result.err[0]
+
+
+@pytest.mark.parametrize(("at", "to"), [(6, 155), (15, 75)])
+@pytest.mark.parametrize("transfer_syntax", ["jpeg-lossless", "jpeg-lossless-14"])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_34_a_byte_that_ends_the_decoder_is_refused(
+    tmp_path: Path, jobs: str, transfer_syntax: str, at: int, to: int
+) -> None:
+    """gdcm 3 ends its process on such a stream, by SIGSEGV or by abort."""
+
+    def edit(dataset: pydicom.Dataset, k: int) -> None:
+        if k == 8:
+            stream = bytearray(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
+            stream[at] = to
+            dataset.PixelData = encapsulate([bytes(stream)])
+            dataset["PixelData"].is_undefined_length = True
+
+    awkward.case(tmp_path, transfer_syntax=transfer_syntax, edit=edit)
+    awkward.manifest(tmp_path)
+    result = awkward.build(tmp_path, "--jobs", jobs)
+    assert result.status == 2
+    assert not (tmp_path / "s.h5").exists()
+    (line,) = result.err
+    assert "ct/0008.dcm: pixel data cannot be decoded" in line
 
 
 def _after_offset_table(data: bytes) -> bytes:

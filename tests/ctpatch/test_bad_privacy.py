@@ -39,7 +39,7 @@ from segments import volume, write_seg
 import ctpatch.build
 import ctpatch.dataset
 from ctpatch.build import build
-from ctpatch.images import volume_file
+from ctpatch.images import decoding, volume_file
 from ctpatch.recipe import BuildOptions, Recipe
 from ctpatch.store import open_store
 
@@ -581,13 +581,14 @@ def assert_undecoded(folder: Path, ct: synthetic.Series, found: str, monkeypatch
     """Only the stream shows it, so `check` cannot know; the build refuses it before a decoder sees it."""
     import pydicom.pixels.utils
 
-    decode = pydicom.pixels.utils.pixel_array
+    iter_pixels = pydicom.pixels.utils.iter_pixels
 
-    def guarded(dataset: Dataset, **options: object) -> np.ndarray:
+    def guarded(dataset: Dataset, **options: object) -> Iterator[np.ndarray]:
         assert dataset.SOPInstanceUID != ct.sop_uids[8]
-        return decode(dataset, **options)  # type: ignore[arg-type]
+        return iter_pixels(dataset, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(pydicom.pixels.utils, "pixel_array", guarded)
+    monkeypatch.setattr(pydicom.pixels.utils, "iter_pixels", guarded)
+    monkeypatch.setattr(decoding, "_decoder", lambda _: lambda function, *arguments: function(*arguments))
     awkward.manifest(folder)
     result = awkward.build(folder)
     assert result.status == 2

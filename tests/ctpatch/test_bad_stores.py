@@ -6,6 +6,7 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import zlib
@@ -245,7 +246,8 @@ def test_verify_reports_its_progress(good):
         ("/lesions", {"x": np.array([np.nan])}),
         ("/train/hu", {"sha256": 5}),
         ("/train/hu", {"sha256": np.zeros(3)}),
-        ("/", {"sha256": "\x1b[31mred"}),
+        ("/", {"sha256": np.bytes_(b"\x1b[31mred")}),
+        ("/train/hu", {"sha256": "of variable length"}),
     ],
 )
 def test_119_odd_attributes_are_reported(copy, path, change, capfd):
@@ -293,7 +295,8 @@ def test_121_something_else(tmp_path, capfd):
     [
         ("version", 2, "store version 2, this ctpatch reads version 1"),
         ("version", np.array([1, 1]), "store version"),
-        ("version", "1", "store version 1"),
+        ("version", np.bytes_(b"1"), "store version 1"),
+        ("version", "1", "store version None"),
         ("format", "keras", "not a ctpatch store"),
         ("format", np.array([1, 2]), "not a ctpatch store"),
         ("complete", False, "incomplete"),
@@ -303,6 +306,28 @@ def test_121_something_else(tmp_path, capfd):
 def test_118_120_121_wrong_root_attributes(copy, name, value, says, capfd):
     with h5py.File(copy, "r+") as root:
         root.attrs[name] = value
+    refused(copy, says, capfd)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "says"),
+    [
+        ("/", "format", "not a ctpatch store"),
+        ("/", "sha256", "/ lacks a readable sha256"),
+        ("/lesions", "label_classes", "lacks a readable label_classes"),
+        ("/lesions", "aux_classes", "lacks a readable aux_classes"),
+    ],
+)
+def test_121_text_of_variable_length_is_not_read(copy, path, name, says, capfd):
+    """It lies in a heap, and a length of 0 in that heap keeps HDF5 busy for ever."""
+    with h5py.File(copy, "r+") as root:
+        text = root[path].attrs[name]
+        text = text.decode() if isinstance(text, bytes) else [word.decode() for word in text]
+        root[path].attrs.create(name, text, dtype=h5py.string_dtype())
+    data = copy.read_bytes()
+    heap = data.index(b"GCOL") + 16
+    object_size = struct.pack("<Q", 0)
+    copy.write_bytes(data[: heap + 8] + object_size + data[heap + 16 :])
     refused(copy, says, capfd)
 
 

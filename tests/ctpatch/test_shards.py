@@ -1,3 +1,4 @@
+import hashlib
 import os
 import random
 import re
@@ -75,15 +76,12 @@ def test_nan_diameter_and_no_lesion(tmp_path):
 
 
 def test_any_damage_is_a_lesion_to_compute_again(shard):
-    data, same = shard.read_bytes(), 0
+    data = shard.read_bytes()
     for bit in random.Random(1).sample(range(len(data) * 8), 1500):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
         shard.write_bytes(damaged)
-        if (found := read_shard(shard, ROW)) is not None:
-            is_whole(found)  # the bit was one of zip's dates, modes or the like
-            same += 1
-    assert same < 300
+        assert read_shard(shard, ROW) is None
     for length in range(0, len(data), 211):
         shard.write_bytes(data[:length])
         assert read_shard(shard, ROW) is None
@@ -91,10 +89,16 @@ def test_any_damage_is_a_lesion_to_compute_again(shard):
 
 def test_foreign_zip_and_pickles_are_not_read(tmp_path):
     path = tmp_path / "x.npz"
+
+    def seal():
+        path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
+
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("lesion.npy", b"no array")
+        archive.writestr("lesion", b"no array")
+    seal()
     assert read_shard(path, ROW) is None
     np.savez(path, lesion=np.array([{"a": 1}], dtype=object))
+    seal()
     assert read_shard(path, ROW) is None
 
 

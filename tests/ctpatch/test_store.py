@@ -87,7 +87,7 @@ def expected(split, column):
 
 def test_plain_h5py_finds_the_documented_types_and_shapes(path):
     with h5py.File(path, "r") as root:
-        assert (root.attrs["format"], int(root.attrs["version"]), bool(root.attrs["complete"])) == ("ctpatch", 1, True)
+        assert (root.attrs["format"], int(root.attrs["version"]), bool(root.attrs["complete"])) == (b"ctpatch", 1, True)
         assert sorted(root) == ["lesions", "provenance", "recipe", "skipped", "test", "train", "val"]
         for split, count in COUNTS.items():
             assert sorted(root[split]) == sorted(TAILS)
@@ -111,6 +111,14 @@ def test_text_is_fixed_length_utf8(path):
             assert info.length is not None
         assert [t.decode() for t in root["lesions/patient_id"][()]] == ["007", "007", "8", "Ä", "β"]
         assert list(root["lesions/patient_id"].asstr()) == ["007", "007", "8", "Ä", "β"]
+
+
+def test_attributes_are_of_fixed_length_too(path):
+    with h5py.File(path, "r") as root:
+        items = [root, *(root[name] for name in root), root["lesions/aux"], *all_datasets(root)]
+        for item in items:
+            assert not any(item.attrs.get_id(name).dtype.hasobject for name in item.attrs)
+        assert [name.decode() for name in root["lesions"].attrs["label_classes"]] == ["T3", "T4"]
 
 
 def test_every_dataset_has_gzip_and_images_one_patch_per_chunk(path):
@@ -137,7 +145,7 @@ def test_each_sha256_is_that_of_the_little_endian_bytes(path):
         for dataset in all_datasets(root):
             values = dataset[()]
             raw = values.astype(values.dtype.newbyteorder("<")).tobytes(order="C")
-            assert dataset.attrs["sha256"] == hashlib.sha256(raw).hexdigest()
+            assert dataset.attrs["sha256"].decode() == hashlib.sha256(raw).hexdigest()
 
 
 def test_root_sha256_can_be_recomputed_from_its_documentation(path):
@@ -154,7 +162,7 @@ def test_root_sha256_can_be_recomputed_from_its_documentation(path):
             else:
                 described[item.name] |= {"dtype": item.dtype.str, "shape": list(item.shape)}
         text = json.dumps(described, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        assert root.attrs["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        assert root.attrs["sha256"].decode() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def all_datasets(group):
@@ -168,7 +176,8 @@ def all_datasets(group):
 def plain_attributes(item):
     values = {}
     for name, value in item.attrs.items():
-        values[name] = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+        value = np.asarray(value)
+        values[name] = (np.char.decode(value) if value.dtype.kind == "S" else value).tolist()
     return values
 
 

@@ -168,14 +168,16 @@ def judge_readings(read: LidcRead, path: Path) -> None:
         expected = oracle_lesion.lidc_lesions(path, (64, 64))
     except Exception:  # that reading knows sound files only
         return
-    rois = re.findall(rb"<roi>.*?</roi>", path.read_bytes().replace(b"ns0:", b"").replace(b"\0", b""), re.DOTALL)
+    text = path.read_bytes().replace(b"ns0:", b"").replace(b"\0", b"")
+    rois = re.findall(rb"<roi>.*?</roi>", text, re.DOTALL)
+    rois = [re.sub(rb"(<\w+>[^<]*</\w+>)\1+", rb"\1", roi) for roi in rois]
     twice = len(set(rois)) < len(rois)  # a path that is repeated counts once, in that reading twice
     if twice or any(lesion.problems for lesion in read.lesions) or len(read.lesions) != len(expected):
         return
     shown = [{(read.planes[k].z, i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
     inside = [{voxel for voxel in voxels if min(voxel[1:]) >= 0 and max(voxel[1:]) < 64} for voxels in shown]
     found, right = sorted(map(sorted, inside)), sorted(sorted(lesion.voxels) for lesion in expected)
-    if b"FALSE" in path.read_bytes().upper():  # an exclusion that reaches out of its outline adds nothing here
+    if b"FALSE" in text.upper():  # an exclusion that reaches out of its outline adds nothing here
         wrong = not all(any(set(voxels) <= set(lesion) for lesion in right) for voxels in found)
     else:
         wrong = found != right

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -170,14 +171,14 @@ def plain_reading(path: Path) -> Voxels:
 
 def _nrrd(path: Path, content: bytes) -> Voxels:
     head, _, rest = content.replace(b"\r\n\r\n", b"\n\n", 1).partition(b"\n\n")
-    fields = _fields(head.decode("utf-8", "replace").splitlines()[1:], ":")
+    fields = _fields(head.decode("utf-8", "replace").split("\n")[1:], ":")
     name = fields.get("data file", fields.get("datafile", ""))
     rest = (path.parent / name.removeprefix("./")).read_bytes() if name else rest
     raw = rest if fields["encoding"].lower() == "raw" else zlib.decompress(rest, 47)
     space = fields["space"].lower()
     letters = "".join(word[0] for word in space.split("-")) if "-" in space else space
     lps = np.array([-1.0 if letter in "ra" else 1.0 for letter in letters])
-    steps = np.array([decimals(v.strip("() "), ",") for v in fields["space directions"].split(")")[:3]])
+    steps = np.array([decimals(v.strip("() \t"), ",") for v in fields["space directions"].split(")")[:3]])
     origin = np.array(decimals(fields["space origin"].strip("() "), ","))
     size = [int(n) for n in fields["sizes"].split()]
     kinds = {"short": "i2", "int16": "i2", "uchar": "u1", "unsigned char": "u1", "uint8": "u1", "float": "f4"}
@@ -190,7 +191,7 @@ def _nrrd(path: Path, content: bytes) -> Voxels:
 def _metaimage(path: Path, content: bytes) -> Voxels:
     end = content.find(b"\n", content.find(b"ElementDataFile"))
     end = len(content) if end < 0 else end
-    fields = _fields(content[:end].decode("utf-8", "replace").splitlines(), "=")
+    fields = _fields(content[:end].decode("utf-8", "replace").split("\n"), "=")
     name = fields["elementdatafile"]
     rest = content[end + 1 :] if name.upper() == "LOCAL" else (path.parent / name.removeprefix("./")).read_bytes()
     raw = zlib.decompress(rest, 47) if fields.get("compresseddata", "").lower() == "true" else rest
@@ -217,7 +218,8 @@ def _fields(lines: list[str], separator: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     for line in lines:
         key, found, value = line.partition(separator)
-        if not found or line.startswith("#") or value.startswith("="):
+        named = separator == ":" or re.match(r"\w+ *=", line)
+        if not found or not named or line.startswith("#") or value.startswith("="):
             continue
         key = key.strip().lower()
         if fields.setdefault(key, value.strip()) != value.strip():

@@ -1,0 +1,159 @@
+"""Pixel data that cannot be read where it lies: compressed, deflated or big endian.
+
+The decoders are C libraries, and garbage can end the process they run in, so that is a process of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import struct
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dataset import read_dataset
+from ..errors import InputError
+from ..workers import Worker, WorkerDied
+from .header import NOT_WALKED
+
+DECODERS = {  # pinned, so that a file reads the same on every machine
+    "1.2.840.10008.1.2.5": "pydicom",
+    "1.2.840.10008.1.2.4.80": "pyjpegls",
+    "1.2.840.10008.1.2.4.81": "pyjpegls",
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 57, 70)), "gdcm"),
+    **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
+}
+LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
+_SURPLUS = re.compile(r"RLE segment .*?([0-9]+) vs\. ([0-9]+) bytes")
+
+
+def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int]) -> list[NDArray[Any]]:
+    """Some frames of a file, as they are stored: bits beyond those of a value are not touched.
+
+    Parameters
+    ----------
+    path : Path
+    syntax : str
+        Transfer syntax UID.
+    shape : (int, int)
+        Rows, columns.
+    frames : sequence of int
+        Which, from 0.
+
+    Returns
+    -------
+    list of arrays, shape (rows, columns)
+
+    Raises
+    ------
+    InputError
+        When they cannot be decoded, or are of another shape.
+    """
+    if DECODERS.get(syntax, "pydicom") == "pydicom":
+        return _decode(path, syntax, shape, frames)
+    try:
+        decoded: list[NDArray[Any]] = _decoder(os.getpid())(_decode, path, syntax, shape, frames)
+    except WorkerDied as death:
+        found = f"pixel data cannot be decoded (the decoder was {death})"
+        raise InputError(found, "copy or re-export the file", path) from None
+    return decoded
+
+
+def refuse_unknown(syntax: str, path: Path) -> None:
+    """Raise InputError unless there is a decoder for a transfer syntax."""
+    from pydicom.config import IGNORE
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    if syntax in NOT_WALKED:
+        return
+    plugin, uid = DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
+    if plugin is None or plugin not in get_decoder(uid).available_plugins:
+        extra = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}.get(plugin or "", plugin)
+        do = f"pip install {extra}" if extra else "convert it to an uncompressed transfer syntax"
+        raise InputError(f"no decoder for transfer syntax {uid.name} ({syntax})", do, path)
+
+
+@cache
+def _decoder(process: int) -> Worker:
+    """Each process has its own: a fork must not ask its parent's."""
+    worker = Worker(quiet=True)
+    atexit.register(worker.close)
+    return worker
+
+
+def _decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int]) -> list[NDArray[Any]]:
+    from pydicom.pixels.utils import iter_pixels
+    from pydicom.uid import UID
+
+    dataset = read_dataset(path, force=True)
+    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    plugin = DECODERS.get(syntax, "")
+    if "BitsAllocated" in dataset:  # else pydicom and gdcm keep as many of the lowest bits as are stored
+        dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
+    try:
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            if plugin:
+                _check_coded(dataset, shape, frames)
+            pixels = iter_pixels(dataset, indices=list(frames), raw=True, decoding_plugin=plugin)
+            decoded = [np.array(frame) for frame in pixels]
+        _refuse_surplus([str(warning.message) for warning in told])
+    except InputError as error:
+        raise error.at(where=path) from None
+    except Exception as error:  # decoders raise what they like
+        found = f"pixel data cannot be decoded ({type(error).__name__}: {error})"
+        raise InputError(found, "copy or re-export the file", path) from error
+    for frame in decoded:
+        if frame.shape != shape:
+            found = f"pixel data is {frame.shape}, the header says {shape}"
+            raise InputError(found, "re-export the file", path)
+    return decoded
+
+
+def _check_coded(dataset: Any, shape: tuple[int, int], frames: Sequence[int]) -> None:
+    """Refuse coded frames that say themselves to be of another size, or coloured, before they are decoded.
+
+    Decoders make room for what the stream says, and hand out a run of pixels, which would be cut into rows of whatever
+    length the DICOM header says.
+    """
+    from pydicom.encaps import get_frame
+
+    for frame in frames:
+        stream = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+        rows, columns, samples = _coded_size(stream) or (*shape, 1)
+        if (rows, columns) != shape:
+            raise InputError(f"pixel data is {(rows, columns)}, the header says {shape}", "re-export the file")
+        if samples != 1:
+            raise InputError(f"pixel data has {samples} samples per pixel, not 1", "re-export the file")
+
+
+def _refuse_surplus(told: list[str]) -> None:
+    """Refuse what pydicom's RLE decoder cuts off with a warning, but for a byte that makes the length even."""
+    for line in told:
+        counts = _SURPLUS.search(line)
+        if counts and int(counts[1]) > int(counts[2]) + 1:
+            found = f"an RLE segment decodes to {counts[1]} bytes where {counts[2]} are needed"
+            raise InputError(found, "copy or re-export the file")
+
+
+def _coded_size(stream: bytes) -> tuple[int, int, int] | None:
+    """Rows, columns and samples as a JPEG 2000, JPEG or JPEG-LS stream says; None without such a word (RLE)."""
+    if stream[:2] == b"\xff\x4f" or stream[4:8] == b"jP  ":  # ISO 15444-1, A.5.1 and I.5.1
+        siz = stream.index(b"\xff\x4f\xff\x51") + 8
+        right, bottom, left, top = struct.unpack(">4I", stream[siz : siz + 16])
+        return bottom - top, right - left, int.from_bytes(stream[siz + 32 : siz + 34], "big")
+    at = 2 if stream[:2] == b"\xff\xd8" else len(stream)
+    while at + 10 <= len(stream):
+        marker, length, _, rows, columns, samples = struct.unpack(">HHBHHB", stream[at : at + 10])
+        if marker == 0xFFF7 or (0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC)):
+            return rows, columns, samples
+        at += 2 + length
+    return None
