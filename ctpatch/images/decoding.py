@@ -96,11 +96,11 @@ def _decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[in
     dataset = read_dataset(path, force=True)
     dataset.file_meta.TransferSyntaxUID = UID(syntax)
     plugin = DECODERS.get(syntax, "")
-    if "BitsAllocated" in dataset:  # else pydicom and gdcm keep as many of the lowest bits as are stored
-        dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
     try:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
+            # else pydicom and gdcm keep the lowest bits, as many as are stored, wherever those are
+            dataset.BitsStored, dataset.HighBit = dataset.BitsAllocated, dataset.BitsAllocated - 1
             if plugin:
                 _check_coded(dataset, shape, frames)
             pixels = iter_pixels(dataset, indices=list(frames), raw=True, decoding_plugin=plugin)
