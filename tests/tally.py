@@ -246,7 +246,7 @@ def report(records: Sequence[dict[str, Any]]) -> list[str]:
     lines += [f"skipped: {r['item']}" for r in records if r["kind"] == "skipped"]
     lines.append(f"without an input: {_listed(set(CASES) - covered_by(corpus))}")
     lines.append(f"through the library, not a command: {_listed(covered_by(others) - covered_by(inputs))}")
-    return [*lines, *_valid(records), _last_line(inputs, len(covered_by(corpus)))]
+    return [*lines, *_valid(records), _last_line(inputs, len(covered_by(inputs)))]
 
 
 def _last_line(inputs: Sequence[dict[str, Any]], covered: int) -> str:

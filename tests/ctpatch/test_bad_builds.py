@@ -155,10 +155,11 @@ def test_112_interrupted_and_resumed(manifest, plain, tmp_path, lesions):
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
-def test_114_store_needs_no_clearing_of_flags(manifest, tmp_path, command):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_114_store_needs_no_clearing_of_flags(manifest, tmp_path, jobs, command):
     """Its superblock says that nobody writes; a writer that SWMR would leave behind says otherwise."""
     out = tmp_path / "o.h5"
-    build(manifest, out)
+    build(manifest, out, "--jobs", jobs)
     assert out.read_bytes()[8] == 3  # superblock version
     assert out.read_bytes()[11] == 0  # file consistency flags
     assert awkward.run(command, out).status == 0
@@ -421,7 +422,7 @@ def test_128_lesion_that_kills_twice_is_skipped_by_name(manifest, tmp_path, fate
         assert len(store.lesions) == LESIONS - 1
 
 
-@pytest.mark.parametrize("jobs", ["2"])
+@pytest.mark.parametrize("jobs", ["2", "4"])
 def test_129_nothing_is_left_in_temporary_folders(manifest, plain, tmp_path, jobs):
     scratch, shared = tmp_path / "scratch", Path("/dev/shm")
     scratch.mkdir()
@@ -431,6 +432,13 @@ def test_129_nothing_is_left_in_temporary_folders(manifest, plain, tmp_path, job
     assert list(scratch.iterdir()) == []
     left = {path.name for path in set(shared.iterdir()) - before}
     assert not [name for name in left if name.startswith(("sem.", "psm_", "joblib", "loky"))]
+    assert (tmp_path / "o.h5").read_bytes() == plain
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_129_no_temporary_folder_is_needed(manifest, plain, tmp_path, jobs):
+    done = apart(manifest, tmp_path / "o.h5", "--jobs", jobs, env={**os.environ, "TMPDIR": str(tmp_path / "none")})
+    assert (done.returncode, errors(done)) == (0, [])
     assert (tmp_path / "o.h5").read_bytes() == plain
 
 

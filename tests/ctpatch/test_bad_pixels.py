@@ -128,6 +128,18 @@ def test_29_values_beyond_bits_stored_in_a_j2k_stream_are_masked(tmp_path: Path)
     assert np.array_equal(read_hu(tmp_path), values)
 
 
+@pytest.mark.parametrize("transfer_syntax", ["j2k", "jpeg-ls", "jpeg-lossless", "rle"])
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("k", [0, 8, -1])
+def test_30_a_stream_made_with_the_other_sign(tmp_path: Path, k: int, signed: bool, transfer_syntax: str) -> None:
+    """In one slice or in all; the values fit 12 bits under either sign."""
+    options: dict[str, Any] = {"bits_stored": 12, "signed": signed, "slope": 1, "intercept": -1024}
+    ct = awkward.case(tmp_path, transfer_syntax=transfer_syntax, **options)
+    for path in ct.paths if k < 0 else [ct.paths[k]]:
+        awkward.edited(path, lambda dataset: setattr(dataset, "PixelRepresentation", int(not signed)))
+    awkward.assert_linear(awkward.built(tmp_path), ct, tolerance=1.0)
+
+
 @pytest.mark.parametrize("transfer_syntax", sorted(synthetic.TRANSFER_SYNTAXES))
 def test_28_29_values_in_the_high_bits_lose_none_when_decoded(tmp_path: Path, transfer_syntax: str) -> None:
     """HighBit 15 of 12 bits stored, with something else in the four below (pydicom keeps the lowest 12)."""
@@ -478,9 +490,10 @@ def test_39_padding_of_one_slice_is_its_own(tmp_path: Path) -> None:
     assert np.array_equal(read_hu(tmp_path), np.full(awkward.SHAPE, -1024))
 
 
-def test_41_beyond_int16_is_saturated_and_counted(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", [32_768, 50_000, 64_000])
+def test_41_beyond_int16_is_saturated_and_counted(tmp_path: Path, value: int) -> None:
     values = awkward.hu()
-    values[4:12, 10:30, 12:32] = 50_000
+    values[4:12, 10:30, 12:32] = value
     ct = awkward.series(tmp_path, hu=values, slope=1)
     awkward.contours(tmp_path, ct)
     store = awkward.built(tmp_path)

@@ -782,6 +782,26 @@ def test_140_only_the_owner_can_read_a_store_and_its_parts(tmp_path: Path, jobs:
     assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("bad", ["", "P1", "P2"])
+def test_140_a_build_that_is_refused_leaves_its_parts_to_the_owner(tmp_path: Path, bad: str) -> None:
+    rows = []
+    for seed, name in enumerate(("P0", "P1", "P2")):
+        ct = awkward.series(tmp_path, name=name, seed=seed, hu=awkward.hu() + 40 * seed)
+        awkward.contours(tmp_path, ct, name=f"{name}.dcm")
+        if name == bad:
+            ct.paths[8].write_bytes(ct.paths[8].read_bytes()[:-400])
+        rows.append({"patient_id": name, "image": name, "mask": f"{name}.dcm", "lesion_id": name})
+    awkward.manifest(tmp_path, *rows)
+    before = os.umask(0)
+    try:
+        assert awkward.build(tmp_path).status == (2 if bad else 0)
+    finally:
+        os.umask(before)
+    left = [tmp_path / "s.h5.parts", *tmp_path.glob("s.h5.parts/*")] if bad else [tmp_path / "s.h5"]
+    assert len(left) >= (3 if bad else 1)
+    assert [path for path in left if stat.S_IMODE(path.stat().st_mode) & 0o077] == []
+
+
 def test_140_the_parts_of_a_build_tell_nobody_whose_they_are(tmp_path: Path) -> None:
     ct, name = poisoned_case(tmp_path)
     manifest = awkward.manifest(tmp_path, image=ct.folder.name, mask=name, patient_id="P1SECRET")
