@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import random
-import re
 import warnings
 from functools import partial
 from pathlib import Path
+from xml.etree import ElementTree
 
 import highdicom
 import numpy as np
@@ -162,16 +162,25 @@ def _readings(ct: synthetic.Series, xmlns: str = ' xmlns="http://www.nih.gov"') 
     return f"<LidcReadMessage{xmlns}>{header}{sessions}</LidcReadMessage>"
 
 
+def _repeats(nodule: ElementTree.Element) -> bool:
+    """Whether a nodule has the same points on the same slice in two of its paths."""
+    paths = []
+    for roi in nodule:
+        if roi.tag.endswith("roi"):
+            numbers = [tuple(float(c.text or 0) for c in edge) for edge in roi if edge.tag.endswith("edgeMap")]
+            heights = {float(child.text or 0) for child in roi if child.tag.endswith("imageZposition")}
+            paths.append((frozenset(heights), frozenset(map(frozenset, numbers))))
+    return len(set(paths)) < len(paths)
+
+
 def judge_readings(read: LidcRead, path: Path) -> None:
     """Sound lesions have the voxels that an independent reading of the outlines gives them."""
     try:
         expected = oracle_lesion.lidc_lesions(path, (64, 64))
     except Exception:  # that reading knows sound files only
         return
-    text = path.read_bytes().replace(b"ns0:", b"").replace(b"\0", b"")
-    rois = re.findall(rb"<roi>.*?</roi>", text, re.DOTALL)
-    rois = [re.sub(rb"(<\w+>[^<]*</\w+>)\1+", rb"\1", roi) for roi in rois]
-    twice = len(set(rois)) < len(rois)  # a path that is repeated counts once, in that reading twice
+    text = path.read_bytes().replace(b"\0", b"")
+    twice = any(map(_repeats, ElementTree.parse(path).iter()))  # such a path counts once, in that reading twice
     if twice or any(lesion.problems for lesion in read.lesions) or len(read.lesions) != len(expected):
         return
     shown = [{(read.planes[k].z, i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
