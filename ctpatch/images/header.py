@@ -7,7 +7,6 @@ tenth of that. What it does not know — big endian, deflated, a file without pr
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from ..dataset import read_dataset
 from ..decimals import decimal, whole
 from ..errors import InputError
+from .walk import FIRST_READ, UNDEFINED, Walk
 
 TAGS = {
     0x00080008: "ImageType",
@@ -81,9 +81,6 @@ _DECIMAL = {  # DS and IS
 _SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence"}
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
-_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_UNDEFINED = 0xFFFFFFFF
-_LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
@@ -94,8 +91,6 @@ _ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file doe
     (False, False): "1.2.840.10008.1.2.2",
 }
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what macOS leaves beside files on foreign disks, named like them
-_FIRST_READ = 8192
-_DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -173,9 +168,9 @@ def read_header(path: Path) -> Header | None:
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            start = os.pread(file.fileno(), _FIRST_READ, 0)
+            start = os.pread(file.fileno(), FIRST_READ, 0)
             if start[128:132] == b"DICM":
-                return _Walk(path, file.fileno(), size, start).header() or _by_pydicom(path)
+                return _walked(Walk(path, file.fileno(), size, start)) or _by_pydicom(path)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions or disk", path) from error
     if size == 0 and path.suffix.lower() in (".dcm", ".dicom", ".ima"):
@@ -190,100 +185,38 @@ def read_header(path: Path) -> Header | None:
     return None
 
 
-class _Walk:
-    """A pass over the elements of one open file; reads on only where a wanted element lies further."""
+def _walked(walk: Walk) -> Header | None:
+    """The header by a pass over the file; None when its transfer syntax asks for more than that."""
+    position, syntax = walk.meta()
+    if syntax in NOT_WALKED or not syntax:
+        return None
+    explicit = syntax != IMPLICIT_LITTLE
+    values: dict[str, Any] = {}
+    while position + 8 <= walk.size:
+        tag, vr, length, body = walk.element(position, explicit)
+        if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
+            return Header(walk.path, syntax, values, _pixels(walk, tag, length, body))
+        position = walk.skip(body, length, explicit and vr != b"UN")
+        keyword = TAGS.get(tag)
+        if keyword in _SEQUENCES:
+            values[keyword] = "present"
+        elif keyword and length == UNDEFINED:
+            raise InputError(f"{keyword} is garbled", "copy or re-export the file", walk.path)
+        elif keyword:
+            values[keyword] = _value(keyword, vr.decode(), walk.at(body, length))
+    return Header(walk.path, syntax, values, None)
 
-    def __init__(self, path: Path, handle: int, size: int, start: bytes):
-        self.path, self.handle, self.size = path, handle, size
-        self.base, self.buffer = 0, start
 
-    def at(self, position: int, count: int) -> bytes:
-        if position < self.base or position + count > self.base + len(self.buffer):
-            if position + count > self.size:
-                lacking = position + count - self.size
-                raise InputError(
-                    f"the file is cut off: {lacking} bytes or more are lacking", "copy it again", self.path
-                )
-            self.base, self.buffer = position, os.pread(self.handle, max(count, _FIRST_READ), position)
-        return self.buffer[position - self.base : position - self.base + count]
-
-    def header(self) -> Header | None:
-        position, syntax = self.meta()
-        if syntax in NOT_WALKED or not syntax:
-            return None
-        explicit = syntax != IMPLICIT_LITTLE
-        values: dict[str, Any] = {}
-        while position + 8 <= self.size:
-            tag, vr, length, body = self.element(position, explicit)
-            if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
-                return Header(self.path, syntax, values, self.pixels(tag, length, body))
-            position = self.skip(body, length, explicit and vr != b"UN")
-            keyword = TAGS.get(tag)
-            if keyword in _SEQUENCES:
-                values[keyword] = "present"
-            elif keyword and length == _UNDEFINED:
-                raise InputError(f"{keyword} is garbled", "copy or re-export the file", self.path)
-            elif keyword:
-                values[keyword] = _value(keyword, vr.decode(), self.at(body, length))
-        return Header(self.path, syntax, values, None)
-
-    def meta(self) -> tuple[int, str]:
-        """Where the data set begins, and the transfer syntax."""
-        position, syntax = 132, ""
-        while position + 8 <= self.size and self.at(position, 2) == b"\x02\x00":
-            tag, _, length, body = self.element(position, True)
-            if tag == 0x00020010:
-                syntax = _text(self.at(body, length))
-            position = body + length
-        return position, syntax
-
-    def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
-        """Tag, VR, length and the value's position of the element at `position`."""
-        group, number, vr, length = struct.unpack("<HH2sH", self.at(position, 8))
-        tag = group << 16 | number
-        if not explicit or group == 0xFFFE:
-            return tag, b"", struct.unpack("<I", self.at(position + 4, 4))[0], position + 8
-        if vr in _LONG_VR:
-            return tag, vr, struct.unpack("<I", self.at(position + 8, 4))[0], position + 12
-        if not (vr.isalpha() and vr.isupper()):
-            raise InputError(f"element ({group:04x},{number:04x}) is garbled", "copy or re-export the file", self.path)
-        return tag, vr, length, position + 8
-
-    def skip(self, body: int, length: int, explicit: bool, depth: int = 0) -> int:
-        """Where the element after this value begins."""
-        if length != _UNDEFINED:
-            if body + length > self.size:
-                lacking = body + length - self.size
-                raise InputError(f"the file is cut off: {lacking} bytes are lacking", "copy it again", self.path)
-            return body + length
-        if depth > _DEEPEST:
-            raise InputError(f"sequences are nested deeper than {_DEEPEST}", "re-export the file", self.path)
-        position = body
-        while True:  # an undefined length: items up to a delimiter
-            tag, _, length, body = self.element(position, False)
-            if tag == _SEQUENCE_END:
-                return body
-            if tag != _ITEM:
-                raise InputError("a sequence is garbled", "copy or re-export the file", self.path)
-            position = self.skip_item(body, explicit, depth) if length == _UNDEFINED else body + length
-
-    def skip_item(self, position: int, explicit: bool, depth: int) -> int:
-        while True:
-            tag, vr, length, body = self.element(position, explicit)
-            if tag == _ITEM_END:
-                return body
-            position = self.skip(body, length, explicit and vr != b"UN", depth + 1)
-
-    def pixels(self, tag: int, length: int, body: int) -> tuple[int, int]:
-        if tag != PIXEL_DATA:
-            raise InputError("floating-point pixel data is not CT", "give the original series", self.path)
-        if length != _UNDEFINED:
-            if body + length > self.size:
-                found = f"pixel data is cut off: {self.size - body} of {length} bytes"
-                raise InputError(found, "copy the file again", self.path)
-            return body, length
-        self.skip(body, length, False)  # the fragments are all there
-        return body, -1
+def _pixels(walk: Walk, tag: int, length: int, body: int) -> tuple[int, int]:
+    if tag != PIXEL_DATA:
+        raise InputError("floating-point pixel data is not CT", "give the original series", walk.path)
+    if length != UNDEFINED:
+        if body + length > walk.size:
+            found = f"pixel data is cut off: {walk.size - body} of {length} bytes"
+            raise InputError(found, "copy the file again", walk.path)
+        return body, length
+    walk.skip(body, length, False)  # the fragments are all there
+    return body, -1
 
 
 def _by_pydicom(path: Path) -> Header | None:

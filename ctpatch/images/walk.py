@@ -1,0 +1,81 @@
+"""A pass over the elements of a DICOM file (PS3.5 section 7) that reads no more of it than it has to."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+from ..errors import InputError
+
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+UNDEFINED = 0xFFFFFFFF
+_LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_DEEPEST = 32
+FIRST_READ = 8192
+
+
+class Walk:
+    """A pass over the elements of one open file; reads on only where a wanted element lies further."""
+
+    def __init__(self, path: Path, handle: int, size: int, start: bytes):
+        self.path, self.handle, self.size = path, handle, size
+        self.base, self.buffer = 0, start
+
+    def at(self, position: int, count: int) -> bytes:
+        """`count` bytes from `position` on; an `InputError` where the file is cut off."""
+        if position < self.base or position + count > self.base + len(self.buffer):
+            if position + count > self.size:
+                lacking = position + count - self.size
+                raise InputError(
+                    f"the file is cut off: {lacking} bytes or more are lacking", "copy it again", self.path
+                )
+            self.base, self.buffer = position, os.pread(self.handle, max(count, FIRST_READ), position)
+        return self.buffer[position - self.base : position - self.base + count]
+
+    def meta(self) -> tuple[int, str]:
+        """Where the data set begins, and the transfer syntax."""
+        position, syntax = 132, ""
+        while position + 8 <= self.size and self.at(position, 2) == b"\x02\x00":
+            tag, _, length, body = self.element(position, True)
+            if tag == 0x00020010:
+                syntax = self.at(body, length).decode("latin-1").strip(" \0")
+            position = body + length
+        return position, syntax
+
+    def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
+        """Tag, VR, length and the value's position of the element at `position`."""
+        group, number, vr, length = struct.unpack("<HH2sH", self.at(position, 8))
+        tag = group << 16 | number
+        if not explicit or group == 0xFFFE:
+            return tag, b"", struct.unpack("<I", self.at(position + 4, 4))[0], position + 8
+        if vr in _LONG_VR:
+            return tag, vr, struct.unpack("<I", self.at(position + 8, 4))[0], position + 12
+        if not (vr.isalpha() and vr.isupper()):
+            raise InputError(f"element ({group:04x},{number:04x}) is garbled", "copy or re-export the file", self.path)
+        return tag, vr, length, position + 8
+
+    def skip(self, body: int, length: int, explicit: bool, depth: int = 0) -> int:
+        """Where the element after this value begins."""
+        if length != UNDEFINED:
+            if body + length > self.size:
+                lacking = body + length - self.size
+                raise InputError(f"the file is cut off: {lacking} bytes are lacking", "copy it again", self.path)
+            return body + length
+        if depth > _DEEPEST:
+            raise InputError(f"sequences are nested deeper than {_DEEPEST}", "re-export the file", self.path)
+        position = body
+        while True:  # an undefined length: items up to a delimiter
+            tag, _, length, body = self.element(position, False)
+            if tag == _SEQUENCE_END:
+                return body
+            if tag != _ITEM:
+                raise InputError("a sequence is garbled", "copy or re-export the file", self.path)
+            position = self._skip_item(body, explicit, depth) if length == UNDEFINED else body + length
+
+    def _skip_item(self, position: int, explicit: bool, depth: int) -> int:
+        while True:
+            tag, vr, length, body = self.element(position, explicit)
+            if tag == _ITEM_END:
+                return body
+            position = self.skip(body, length, explicit and vr != b"UN", depth + 1)
