@@ -47,9 +47,12 @@ from ctpatch.lesion import plan_lesion  # noqa: E402
 from ctpatch.manifest import read_manifest  # noqa: E402
 from ctpatch.manifest.rows import Row  # noqa: E402
 from ctpatch.recipe import Recipe  # noqa: E402
+from ctpatch.workers import Worker, WorkerDied  # noqa: E402
 
 DOC = ROOT / "docs" / "reliability.md"
-OUTCOMES = ("right", "refused", "silent", "wrong")
+OUTCOMES = ("right", "refused", "silent", "wrong", "crashed")
+ALONE = Worker(quiet=True)
+"""SimpleITK's process: a stream that ends its decoder must not end this one."""
 TOLERANCE_HU = 1.0
 JUDGED = {"SimpleITK": ("A", "B", "valid"), "rt-utils": ("A", "C", "valid")}
 RING = np.ones((1, 3, 3), bool)
@@ -80,16 +83,23 @@ def truth_of(row: Row, path: Path) -> Truth:
     return Truth(awkward.opened(path), frame, mask, plan.image.sop_uids)
 
 
-def simpleitk(row: Row, truth: Truth | None) -> str:
+def load(folder: str, series: str) -> sitk.Image:
     """ImageSeriesReader over the names GDCM finds, as in SimpleITK's own example."""
     reader = sitk.ImageSeriesReader()
+    reader.SetFileNames([folder] if Path(folder).is_file() else reader.GetGDCMSeriesFileNames(folder, series))
+    return reader.Execute()
+
+
+def simpleitk(row: Row, truth: Truth | None) -> str:
+    """Whether it gives the same voxels."""
+    from benchmarks.reliability import load  # by a name that its process can import
+
     try:
-        folder = str(row.image)
-        names = [folder] if row.image.is_file() else reader.GetGDCMSeriesFileNames(folder, row.series_uid or "")
-        reader.SetFileNames(names)
-        image = reader.Execute()
+        image = ALONE(load, str(row.image), row.series_uid or "")
     except RuntimeError:
         return "refused"
+    except WorkerDied:
+        return "crashed"
     if truth is None:
         return "silent"
     return "right" if agrees(image, truth) else "wrong"
@@ -298,13 +308,13 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=tally.LIMIT_S, metavar="S", help="seconds for one item")
     parser.add_argument("--records", type=Path, help="outcomes as lines of JSON; those in it are kept")
     arguments = parser.parse_args()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.records or Path(folder, "items.jsonl")
         options = ["-q", "--tb=short", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
         plugin = Beside(path, arguments.limit, [record["item"] for record in read(path)])
         status = pytest.main([*options, *arguments.paths], plugins=[plugin])
         records = read(path)
+    ALONE.close()
     inputs = [record for record in records if record["kind"] != "skipped" and record["commands"]]
     parts = {"versions": versions(), "sections": by_section(inputs), "cases": by_case(inputs)}
     parts["tally"] = ["```", *tally.report(records)[-2:], "```"]
