@@ -36,7 +36,7 @@ tally: .venv/.installed
 oldest:
 	python3.11 -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-		--constraint tests/oldest.txt --editable '.[dev]'
+		--constraint tests/oldest.txt --editable '.[test]'
 	build/oldest/bin/python -m pytest tests/ctpatch
 
 lint: .venv/.installed

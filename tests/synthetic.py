@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, generate_uid
@@ -553,8 +554,7 @@ _GDCM = {
 
 
 def _encode_htj2k(ds: Dataset, words: np.ndarray) -> None:
-    import imagecodecs
-
+    imagecodecs = pytest.importorskip("imagecodecs", reason="imagecodecs, which makes HTJ2K, is for numpy 2")
     signed = words.view(f"<i{words.itemsize}") if ds.PixelRepresentation else words
     ds.PixelData = pydicom.encaps.encapsulate([bytes(imagecodecs.htj2k_encode(signed, reversible=True))])
     ds["PixelData"].VR = "OB"

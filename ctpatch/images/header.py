@@ -6,6 +6,7 @@ tenth of that. What it does not know — big endian, deflated, a file without pr
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -195,9 +196,13 @@ def _walked(walk: Walk) -> Header | None:
     while position + 8 <= walk.size:
         tag, vr, length, body = walk.element(position, explicit)
         if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
-            return Header(walk.path, syntax, values, _pixels(walk, tag, length, body))
+            pixels = _pixels(walk, tag, length, body)
+            _refuse_more(walk, walk.skip(body, length, False), explicit)
+            return Header(walk.path, syntax, values, pixels)
         position = walk.skip(body, length, explicit and vr != b"UN")
         keyword = TAGS.get(tag)
+        if keyword in values:
+            raise InputError(f"{keyword} is there twice", "copy or re-export the file", walk.path)
         if keyword in _SEQUENCES:
             values[keyword] = "present"
         elif keyword and length == UNDEFINED:
@@ -215,8 +220,21 @@ def _pixels(walk: Walk, tag: int, length: int, body: int) -> tuple[int, int]:
             found = f"pixel data is cut off: {walk.size - body} of {length} bytes"
             raise InputError(found, "copy the file again", walk.path)
         return body, length
-    walk.skip(body, length, False)  # the fragments are all there
     return body, -1
+
+
+def _refuse_more(walk: Walk, position: int, explicit: bool) -> None:
+    """What follows the pixels, padding say, must not say again what was said."""
+    tags = []
+    with contextlib.suppress(InputError):  # it may be anything
+        while position + 8 <= walk.size:
+            tag, vr, length, body = walk.element(position, explicit)
+            tags.append(tag)
+            position = walk.skip(body, length, explicit and vr != b"UN")
+    for tag in tags:
+        if tag in TAGS or tag == PIXEL_DATA:
+            found = f"{TAGS.get(tag, 'PixelData')} is there twice"
+            raise InputError(found, "copy or re-export the file", walk.path)
 
 
 def _by_pydicom(path: Path) -> Header | None:

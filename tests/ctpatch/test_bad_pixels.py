@@ -345,6 +345,25 @@ def test_35_surplus_pixel_data(tmp_path: Path, extra: int, fits: bool) -> None:
         refused(tmp_path, f"pixel data has {length} bytes where 39 × 43 pixels need 1677")
 
 
+@FIRST_MIDDLE_LAST
+@pytest.mark.parametrize("transfer_syntax", ["explicit", "implicit", "rle"])
+def test_35_a_second_page_is_refused(tmp_path: Path, transfer_syntax: str, k: int) -> None:
+    """Readers take the first or the last of two such elements."""
+    ct = awkward.case(tmp_path, transfer_syntax=transfer_syntax)
+    raw = ct.paths[k].read_bytes()
+    start = raw.rindex(b"\xe0\x7f\x10\0")
+    ct.paths[k].write_bytes(raw + raw[start:])
+    refused(tmp_path, "PixelData is there twice", path=f"ct/{ct.paths[k].name}")
+
+
+@pytest.mark.parametrize("tail", [bytes(8), bytes(512), b"\xfc\xff\xfc\xffOB\0\0\x02\0\0\0\0\0", b"\xff" * 40])
+def test_35_a_tail_that_is_no_element_does_no_harm(tmp_path: Path, tail: bytes) -> None:
+    ct = awkward.case(tmp_path)
+    for path in ct.paths:
+        path.write_bytes(path.read_bytes() + tail)
+    computed(tmp_path, ct)
+
+
 @pytest.mark.parametrize(("extra", "fits"), [(1, True), (2, False), (300, False)])
 @pytest.mark.parametrize("segment", [0, 1])
 def test_35_surplus_rle_data(tmp_path: Path, segment: int, extra: int, fits: bool) -> None:

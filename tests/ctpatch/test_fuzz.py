@@ -150,6 +150,7 @@ REFUSED = [  # target, seed, what stands there, what instead
     ("series", 1, ROWS, ROWS[:6] + b"\x04\0\x10\0\x05\0", "a number of four bytes where two are due"),
     ("series", 1, COLUMNS, COLUMNS[:4] + b"IS\x02\x0018", "a number of another VR"),
     ("series", 1, MODALITY, MODALITY.replace(b"CS", b"cS"), "a VR in small letters"),
+    ("series", 1, SLOPE, SLOPE + SLOPE, "a number given twice"),
     ("series", 1, INTERCEPT, INTERCEPT[:4] + ENDLESS, "a number without length"),
     ("series", 1, SLOPE, SLOPE.replace(b"1.0 ", b"1_0 "), "an underscore between digits"),
     ("series", 1, b"-31.5", "１".encode() + b"5 ", "digits of another script"),

@@ -156,6 +156,7 @@ def stored_values(ds: Dataset) -> np.ndarray:
     high = stored - 1 if high is None else high
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is not None and syntax.is_encapsulated:
+        ds.BitsStored, ds.HighBit = allocated, allocated - 1  # else pydicom keeps the lowest bits, wherever they are
         containers = ds.pixel_array.astype(np.int64)
     else:
         element, count = ds.get_item("PixelData"), frames * rows * columns
