@@ -12,6 +12,9 @@ from .errors import one_line
 from .store import PatchStore, open_store
 from .store.schema import SPLITS
 
+MOST_LEVELS = 20
+"""Levels without names are counted one by one up to this many."""
+
 
 def describe_store(path: Path) -> list[str]:
     """Lines that say what a store holds."""
@@ -44,8 +47,10 @@ def _splits(store: PatchStore) -> Iterator[str]:
 def _characteristics(store: PatchStore) -> Iterator[str]:
     for name, levels in store.aux_levels.items():
         values: pd.Series[float] = store.lesions[f"aux_{name}"]
-        counts = ", ".join(f"{level} {int((values == value).sum())}" for value, level in levels.items())
-        yield f"aux_{name}: {counts}, unknown {int(values.isna().sum())}"
+        found = sorted(values.dropna().unique())
+        named = levels or {value: f"({value:g})" for value in found if len(found) <= MOST_LEVELS}
+        counts = [f"{level} {int((values == value).sum())}" for value, level in named.items()]
+        yield f"aux_{name}: " + ", ".join([*counts, f"unknown {int(values.isna().sum())}"])
 
 
 def _recipe(store: PatchStore) -> Iterator[str]:

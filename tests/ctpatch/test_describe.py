@@ -43,6 +43,7 @@ def test_lines_say_what_is_in_the_store(tmp_path):
 
 def test_store_of_another_project_needs_no_recipe(tmp_path):
     lines = describe_store(write(tmp_path / "o.h5", rgb=True, aux_levels={"margin": {}}))
+    assert "aux_margin: (1) 1, (5) 1, unknown 1" in lines
     assert "HU only" not in "".join(lines)
     assert not [line for line in lines if line.startswith(("recipe", "made with", "note"))]
 
