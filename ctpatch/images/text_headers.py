@@ -107,11 +107,13 @@ def _text(path: Path, ending: bytes) -> tuple[str, int]:
 
 
 def _fields(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The header's fields; one that stands there twice must say the same."""
+    """The header's fields; one that stands there twice, in whatever letters, must say the same."""
     fields: dict[str, str] = {}
+    told: dict[str, str] = {}
     for key, value in pairs:
-        if fields.setdefault(key, value.strip()) != value.strip():
-            raise InputError(f"{key} is given as {fields[key]!r} and as {value.strip()!r}", SAVE_AGAIN)
+        fields[key] = value.strip()
+        if told.setdefault(key.lower(), fields[key]) != fields[key]:
+            raise InputError(f"{key} is given as {told[key.lower()]!r} and as {fields[key]!r}", SAVE_AGAIN)
     return fields
 
 

@@ -162,6 +162,7 @@ REFUSED = [  # target, seed, what stands there, what instead
     ("lidc", 0, b"<xCoord>11<", b"<xCoord>1_1<", "an underscore between digits"),
     ("lidc", 0, b"<xCoord>11<", b"<xCoord>12</xCoord><xCoord>11<", "two numbers where one is due"),
     ("volume", 3, b"kinds: ", b"space : 3\nkinds: ", "a field given twice, once with a blank"),
+    ("volume", 5, b"ObjectType", b"OffSet = 0 0 0\nObjectType", "a field given twice in other letters"),
     ("volume", 5, b"-405.25", b"\r405.25", "a control character"),
     ("volume", 3, b"space origin: (", b"space origin: 7(", "text beside a vector"),
     ("volume", 3, b"kinds: ", b"sizes: 18 16 5\nkinds: ", "a field given twice, differently"),
