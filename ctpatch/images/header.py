@@ -197,7 +197,9 @@ def _walked(walk: Walk) -> Header | None:
         tag, vr, length, body = walk.element(position, explicit)
         if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
             pixels = _pixels(walk, tag, length, body)
-            _refuse_more(walk, walk.skip(body, length, False), explicit)
+            if again := _said_again(walk, walk.skip(body, length, False), explicit):
+                found = f"{TAGS.get(again, 'PixelData')} is there twice"
+                raise InputError(found, "copy or re-export the file", walk.path)
             return Header(walk.path, syntax, values, pixels)
         position = walk.skip(body, length, explicit and vr != b"UN")
         keyword = TAGS.get(tag)
@@ -223,18 +225,17 @@ def _pixels(walk: Walk, tag: int, length: int, body: int) -> tuple[int, int]:
     return body, -1
 
 
-def _refuse_more(walk: Walk, position: int, explicit: bool) -> None:
-    """What follows the pixels, padding say, must not say again what was said."""
-    tags = []
-    with contextlib.suppress(InputError):  # it may be anything
+def _said_again(walk: Walk, position: int, explicit: bool) -> int | None:
+    """The tag of a wanted element behind the pixels, where a second page would lie."""
+    with contextlib.suppress(InputError):  # what else follows is nobody's business: padding, signatures, garbage
         while position + 8 <= walk.size:
             tag, vr, length, body = walk.element(position, explicit)
-            tags.append(tag)
+            if tag in TAGS or tag == PIXEL_DATA:
+                return tag
+            if tag < PIXEL_DATA:  # elements ascend, so this is none: zeros, say
+                return None
             position = walk.skip(body, length, explicit and vr != b"UN")
-    for tag in tags:
-        if tag in TAGS or tag == PIXEL_DATA:
-            found = f"{TAGS.get(tag, 'PixelData')} is there twice"
-            raise InputError(found, "copy or re-export the file", walk.path)
+    return None
 
 
 def _by_pydicom(path: Path) -> Header | None:
