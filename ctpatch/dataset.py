@@ -58,7 +58,8 @@ def parsing(path: Path) -> Iterator[None]:
             found = f"cannot be read ({error.strerror or 'cut off'})"
             raise InputError(found, "mend the file's permissions or copy it again", path) from error
         except Exception as error:  # in garbage, pydicom raises whatever its parser meets
-            raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
+            found = f"not readable as DICOM ({type(error).__name__})"
+            raise InputError(found, "copy the file again from its source", path) from error
 
 
 def _refuse_bomb(file: mmap) -> None:

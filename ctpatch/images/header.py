@@ -247,7 +247,8 @@ def _by_pydicom(path: Path) -> Header | None:
                 values[keyword] = "present" if keyword in _SEQUENCES else raw_value(keyword, dataset.get_item(tag))
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _ENCODINGS[dataset.original_encoding]
     except Exception as error:  # pydicom parses values late, and raises whatever it meets
-        raise InputError("not readable as DICOM", "copy the file again from its source", path) from error
+        found = f"not readable as DICOM ({type(error).__name__})"
+        raise InputError(found, "copy the file again from its source", path) from error
     return Header(path, syntax, values, (-1, -1) if PIXEL_DATA in dataset else None)
 
 
