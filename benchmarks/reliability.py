@@ -1,6 +1,6 @@
 """The corpus of awkward inputs through ctpatch, SimpleITK and rt-utils, into the tables of docs/reliability.md.
 
-    pip install -e '.[dev,bench]'
+    pip install -e '.[train,dev,bench]'
     python benchmarks/reliability.py [PATH ...]
 
 Runs the corpus as `tests/tally.py` does. At the end of every `ctpatch build` of one row with a DICOM folder, the same
