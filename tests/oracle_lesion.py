@@ -187,7 +187,7 @@ def _lidc_roi(roi: ElementTree.Element, space: dict[str, str]) -> tuple[float, n
         return float(parent.findtext(f"n:{tag}", "nan", space))
 
     points = [(number(edge, "yCoord"), number(edge, "xCoord")) for edge in roi.findall("n:edgeMap", space)]
-    return number(roi, "imageZposition"), np.array(points)
+    return round(number(roi, "imageZposition"), 2), np.array(points)  # slices are not told apart by less
 
 
 def _lidc_voxels(rois: list[tuple[float, np.ndarray]], shape: tuple[int, int]) -> Voxels:

@@ -183,7 +183,7 @@ def judge_readings(read: LidcRead, path: Path) -> None:
     twice = any(map(_repeats, ElementTree.parse(path).iter()))  # such a path counts once, in that reading twice
     if twice or any(lesion.problems for lesion in read.lesions) or len(read.lesions) != len(expected):
         return
-    shown = [{(read.planes[k].z, i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
+    shown = [{(round(read.planes[k].z, 2), i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
     inside = [{voxel for voxel in voxels if min(voxel[1:]) >= 0 and max(voxel[1:]) < 64} for voxels in shown]
     found, right = sorted(map(sorted, inside)), sorted(sorted(lesion.voxels) for lesion in expected)
     if b"FALSE" in text.upper():  # an exclusion that reaches out of its outline adds nothing here
