@@ -94,7 +94,8 @@ def verify_store(root: h5py.File, progress: Callable[[int], None] = lambda size:
 def _check_identity(root: h5py.File, path: Path) -> None:
     name, version, complete = (_told(root, key) for key in ("format", "version", "complete"))
     if name != schema.FORMAT:
-        raise InputError("an HDF5 file, but not a ctpatch store", "give a store made by ctpatch build", path)
+        found = "an HDF5 file, but not a ctpatch store of this layout"
+        raise InputError(found, "give a store made by ctpatch build; an earlier one has to be built again", path)
     if version != schema.VERSION:
         found = f"store version {version}, this ctpatch reads version {schema.VERSION}"
         raise InputError(found, "build it again, or install the ctpatch that wrote it", path)
