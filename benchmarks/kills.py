@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctpatch.build import build
+from ctpatch.build.run import build
 from ctpatch.cli import main as ctpatch
 from ctpatch.recipe import BuildOptions, Recipe
 

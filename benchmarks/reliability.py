@@ -43,7 +43,7 @@ import SimpleITK as sitk  # noqa: E402
 import tally  # noqa: E402
 
 import ctpatch.cli  # noqa: E402
-from ctpatch.lesion import plan_lesion  # noqa: E402
+from ctpatch.build.one_lesion import plan_lesion  # noqa: E402
 from ctpatch.manifest import read_manifest  # noqa: E402
 from ctpatch.manifest.rows import Row  # noqa: E402
 from ctpatch.recipe import Recipe  # noqa: E402

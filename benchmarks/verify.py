@@ -21,8 +21,8 @@ from pathlib import Path
 import h5py
 
 from ctpatch import open_store
-from ctpatch.store.check import verify_store
 from ctpatch.store.schema import datasets
+from ctpatch.store.verify import verify_store
 
 PIECE = 2**24
 

@@ -16,7 +16,7 @@ from .errors import CtpatchError, InputError, one_line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .build import Progress
+    from .build.run import Progress
     from .recipe import Recipe
 
 _EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
@@ -141,13 +141,13 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
-    from .split import parse_fold
+    from .manifest.split import parse_fold
 
     return parse_fold(arguments.fold) if arguments.fold else None
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from .build import build
+    from .build.run import build
     from .recipe import BuildOptions
 
     if arguments.jobs == 0 or arguments.jobs < -1:
@@ -171,7 +171,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from .check import check_manifest
+    from .build.check import check_manifest
 
     with _progress("check") as progress:
         result = check_manifest(arguments.manifest, _recipe(arguments), _fold(arguments), progress)
@@ -184,7 +184,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from .describe import describe_store
+    from .store.summary import describe_store
 
     print("\n".join(describe_store(arguments.store)))
     return 0
@@ -210,7 +210,7 @@ def _verify_store(path: Path) -> list[str]:
     from tqdm import tqdm
 
     from .store import open_store
-    from .store.check import verify_store
+    from .store.verify import verify_store
 
     with open_store(path) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 

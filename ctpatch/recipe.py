@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import InputError
 from .images.image import AIR, HU_MAX
-from .render import RENDERED_SIZE, SIZE, WINDOWS
+from .patches.render import RENDERED_SIZE, SIZE, WINDOWS
 
 ALGORITHM = "ctpatch-1"
 

@@ -7,15 +7,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ctpatch.build.one_lesion import LesionPlan, plan_lesion
 from ctpatch.contours.rtstruct import read_rtstruct
 from ctpatch.images.image import Box
-from ctpatch.lattice import lesion_lattice
-from ctpatch.lesion import LesionPlan, plan_lesion
+from ctpatch.lesion.lattice import lesion_lattice
 from ctpatch.manifest import read_manifest
+from ctpatch.manifest.split import assign_splits
+from ctpatch.patches.render import render
+from ctpatch.patches.sample import sample_planes
 from ctpatch.recipe import Recipe
-from ctpatch.render import render
-from ctpatch.sample import sample_planes
-from ctpatch.split import assign_splits
 
 HERE = Path(__file__).parent
 MANIFEST = HERE.parent / "demo" / "cohort" / "demo.csv"

@@ -19,10 +19,10 @@ import pydicom
 import synthetic
 from pydicom.dataset import Dataset
 
+from ctpatch.build.one_lesion import LesionPlan, plan_lesion
 from ctpatch.cli import main
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
-from ctpatch.lesion import LesionPlan, plan_lesion
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import Recipe
 from ctpatch.store import open_store

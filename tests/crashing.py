@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from ctpatch.build import _work
+from ctpatch.build.run import _work
 
 FATE = "CRASHING"
 """Environment variable: `patient/lesion:how often` of whose process is killed, a space, a folder to count in."""
@@ -24,7 +24,7 @@ READERS = {
 
 
 def work(row, *arguments):
-    """What `ctpatch.build` calls for each lesion."""
+    """What `ctpatch.build.run` calls for each lesion."""
     who, folder = os.environ[FATE].split(" ", 1)
     lesion, times = who.split(":")
     before = len(list(Path(folder).glob("death*")))

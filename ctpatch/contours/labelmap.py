@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..geometry import Frame
 from ..images.volume import open_volume
 from ..images.volume_file import VolumeFile
-from .placing import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
+from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
 from .roi import VoxelROI
 
 LABEL_TOLERANCE = 1e-6

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError, short_uid
 from ..geometry import POSITION_TOLERANCE_MM
-from ..raster import Corner, fill
+from ..lesion.raster import Corner, fill
 from .lidc_xml import MAX_INDEX, LidcNodule, LidcPath, parse_lidc
 
 RATINGS = {

@@ -17,7 +17,7 @@ import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
-from ..decimals import decimal
+from ..dicom.decimal_string import decimal
 from ..errors import InputError
 from ..geometry import Floats
 

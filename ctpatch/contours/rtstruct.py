@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..dataset import parsing, read_dataset
+from ..dicom.dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import Floats
 from .roi import DrawnROI

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dataset import parsing, read_dataset
+from ..dicom.dataset import parsing, read_dataset
 from ..errors import InputError, short_uid
 from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame, position_tolerance
-from ..images.grid import Grid
 from ..images.image import Image
-from .placing import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
+from ..images.voxel_grid import Grid
 from .reference import OTHER_IMAGE, other_frame
+from .resample import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
 from .roi import VoxelROI
 from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, read_info, read_planes, seg_info
 

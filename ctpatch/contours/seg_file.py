@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import parsing, read_dataset
+from ..dicom import pixel_data as decoding
+from ..dicom.dataset import parsing, read_dataset
 from ..errors import InputError
 from ..geometry import orthonormal_axes
-from ..images import decoding
-from ..images.grid import Grid, checked_size, make_grid
-from .placing import Mask
+from ..images.voxel_grid import Grid, checked_size, make_grid
+from .resample import Mask
 
 SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Segmentation Storage, and Label Map Segmentation Storage."""

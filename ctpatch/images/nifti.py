@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import Floats
-from .grid import checked_size, corner_indices, make_grid
 from .volume_file import COPY_AGAIN, SAVE_AGAIN, VolumeFile, scalar_type
+from .voxel_grid import checked_size, corner_indices, make_grid
 
 FORMS_TOLERANCE_MM = 0.01
 """How far apart the qform and the sform may place one voxel."""

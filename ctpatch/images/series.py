@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import read_dataset
+from ..dicom.dataset import read_dataset
+from ..dicom.header import Header
+from ..dicom.pixel_data import LOSSY
 from ..errors import InputError
 from ..geometry import (
     ORIENTATION_TOLERANCE_PX,
@@ -26,12 +28,10 @@ from ..geometry import (
     orthonormal_axes,
     position_tolerance,
 )
-from .decoding import LOSSY
-from .enhanced import read_frames
+from .ct_image import Slice, read_slice
+from .enhanced_ct import read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, read_folder
-from .header import Header
 from .image import Box
-from .slices import Slice, read_slice
 
 _SPLITTERS = (  # what tells two images at one position apart, most telling first
     "TemporalPositionIdentifier",

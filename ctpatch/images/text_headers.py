@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..decimals import decimal, whole
+from ..dicom.decimal_string import decimal, whole
 from ..errors import InputError
 from ..geometry import Floats
-from .grid import checked_size, make_grid
 from .volume_file import COPY_AGAIN, SAVE_AGAIN, VolumeFile, scalar_type
+from .voxel_grid import checked_size, make_grid
 
 _HEADER_BYTES = 2**16
 _NRRD_SIGNED = {"char": "i1", "int8": "i1", "short": "i2", "int16": "i2", "int": "i4", "int32": "i4"}

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..geometry import Frame
-from .grid import LPS, Reorder
 from .image import Box, clean_hu
 from .nifti import read_nifti
 from .text_headers import read_metaimage, read_nrrd
 from .volume_file import COPY_AGAIN, VolumeFile
+from .voxel_grid import LPS, Reorder
 
 _READERS: dict[str, Callable[[Path], VolumeFile]] = {
     ".nii": read_nifti,

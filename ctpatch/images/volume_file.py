@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from .grid import Grid
+from .voxel_grid import Grid
 
 MAX_DEFLATE = 1032
 """Deflate shrinks no further (zlib.net/zlib_tech.html): a file that declares more is cut off or forged."""

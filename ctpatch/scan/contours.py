@@ -15,10 +15,10 @@ from ..contours.rtstruct import choose_roi, drawn_roi, read_structure_set, roi_n
 from ..contours.seg import check_reference as check_seg
 from ..contours.seg import choose_segment
 from ..contours.seg_file import SegInfo, seg_info
-from ..dataset import parsing
+from ..dicom.dataset import parsing
 from ..errors import InputError
 from ..images.image import Image
-from ..mask import lesion_mask
+from ..lesion.mask import lesion_mask
 from .table import FORMULA
 
 OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"

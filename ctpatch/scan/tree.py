@@ -12,9 +12,9 @@ from pathlib import Path
 from ..contours.lidc_xml import is_lidc
 from ..contours.rtstruct import RT_STRUCTURE_SET
 from ..contours.seg_file import SEGMENTATION
+from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
 from ..images.folder import CT_IMAGE, ENHANCED_CT
-from ..images.header import Header, read_header
 from ..manifest import MISSING
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from . import schema
-from .check import check_layout
+from .verify import check_layout
 
 if TYPE_CHECKING:
     import pandas as pd

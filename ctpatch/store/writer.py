@@ -16,8 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from . import schema
-from .content import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
 from .disk import Sink, sync, writing
+from .records import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
 from .schema import IMAGES, PATCHES, SPLITS
 
 
@@ -137,7 +137,7 @@ class StoreWriter:
         columns = {name: as_column(name, value, len(hu)) for name, value in given.items()}
         images = {"hu": deflate(hu)}
         if "rgb" in self._images:
-            from ..render import render
+            from ..patches.render import render
 
             images["rgb"] = deflate(render(hu))
         lesion = Lesion(patient_id, lesion_id, split, label, series, diameter_mm, n_readers, aux)

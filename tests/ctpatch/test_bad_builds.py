@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
-import ctpatch.build
+import ctpatch.build.run
 from benchmarks import kills
 from ctpatch.store import open_store
 
@@ -89,7 +89,7 @@ def raising(error):
 
 def during_lesion(number, act):
     """A context in which `act` is called before lesion `number` (from 0) is cut."""
-    monkeypatch, really, count = pytest.MonkeyPatch(), ctpatch.build.cut_lesion, []
+    monkeypatch, really, count = pytest.MonkeyPatch(), ctpatch.build.run.cut_lesion, []
 
     def cut(*arguments, **options):
         count.append(1)
@@ -99,7 +99,7 @@ def during_lesion(number, act):
 
     class Patched:
         def __enter__(self):
-            monkeypatch.setattr(ctpatch.build, "cut_lesion", cut)
+            monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
 
         def __exit__(self, *_):
             monkeypatch.undo()
@@ -244,9 +244,9 @@ def test_115_what_a_build_is_expected_to_write_is_about_what_it_writes(tmp_path,
     rng = np.random.default_rng(0)
     rows, columns = np.indices((64, 64)) - 32
     blobs = [rng.normal(0, 25, (64, 64)) + np.where(np.hypot(rows, columns) < r, 40, -850) for r in range(3, 23)]
-    from ctpatch.render import render
-    from ctpatch.shards import PATCH_BYTES
-    from ctpatch.store.content import deflate
+    from ctpatch.build.parts import PATCH_BYTES
+    from ctpatch.patches.render import render
+    from ctpatch.store.records import deflate
 
     hu = np.array(blobs).astype("<i2")
     written = sum(map(len, deflate(render(hu) if rgb else hu))) / len(hu)
@@ -379,7 +379,7 @@ def test_127_damaged_part_is_computed_again(manifest, plain, tmp_path, damage, w
 def fate(tmp_path, monkeypatch):
     """Says whose process is killed, and how often."""
     (tmp_path / "deaths").mkdir()
-    monkeypatch.setattr(ctpatch.build, "_work", crashing.work)
+    monkeypatch.setattr(ctpatch.build.run, "_work", crashing.work)
 
     def decide(lesion, times):
         monkeypatch.setenv(crashing.FATE, f"{lesion}:{times} {tmp_path / 'deaths'}")

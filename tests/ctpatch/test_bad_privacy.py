@@ -36,9 +36,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from segments import volume, write_seg
 
-import ctpatch.build
-import ctpatch.dataset
-from ctpatch.build import build
+import ctpatch.build.run
+import ctpatch.dicom.dataset
+from ctpatch.build.run import build
 from ctpatch.images import decoding, volume_file
 from ctpatch.recipe import BuildOptions, Recipe
 from ctpatch.store import open_store
@@ -547,7 +547,7 @@ def test_139_a_deflate_bomb_is_refused_before_it_inflates(
     bomb(path, 8)
     awkward.assert_linear(awkward.built(tmp_path, mask="mask.dcm"), ct)  # a bomb no larger than what is allowed
     (tmp_path / "s.h5").unlink()
-    monkeypatch.setattr(ctpatch.dataset, "MAX_INFLATED", 2**22)
+    monkeypatch.setattr(ctpatch.dicom.dataset, "MAX_INFLATED", 2**22)
     monkeypatch.setattr(zlib, "decompress", lambda *arguments: pytest.fail("it was inflated"))
     place = f"ct/{path.name}" if where == "ct" else "mask.dcm"
     awkward.refused(tmp_path, "inflates to more than 4 MB", "uncompressed", path=place, mask="mask.dcm")

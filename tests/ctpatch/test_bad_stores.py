@@ -19,7 +19,7 @@ import pytest
 
 from ctpatch import InputError, StoreWriter, open_store
 from ctpatch.cli import main
-from ctpatch.store.check import _seal_problems, verify_store
+from ctpatch.store.verify import _seal_problems, verify_store
 
 
 @pytest.fixture(scope="module")

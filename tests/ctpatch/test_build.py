@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 import synthetic
 
-import ctpatch.build
-from ctpatch.build import BuildOptions, build
+import ctpatch.build.run
+from ctpatch.build.run import BuildOptions, build
 from ctpatch.errors import InputError, Problems
 from ctpatch.manifest import Row
+from ctpatch.manifest.split import assign_splits
 from ctpatch.phantom import write_phantom
 from ctpatch.recipe import Recipe
-from ctpatch.split import assign_splits
 from ctpatch.store import open_store
-from ctpatch.store.check import verify_store
+from ctpatch.store.verify import verify_store
 
 SMALL = Recipe(patches=3, augment=1, rgb=False)
 OPTIONS = BuildOptions(SMALL)
@@ -163,13 +163,13 @@ def test_interrupted_at_every_lesion(manifest, plain, tmp_path, monkeypatch):
 def count_computed(monkeypatch):
     """How often each lesion is cut in this process."""
     counts = Counter()
-    cut = ctpatch.build.cut_lesion
+    cut = ctpatch.build.run.cut_lesion
 
     def counted(plan, *arguments, **options):
         counts[plan.row.patient_id, plan.row.lesion_id] += 1
         return cut(plan, *arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build, "cut_lesion", counted)
+    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", counted)
     return counts
 
 
@@ -184,7 +184,7 @@ def test_interrupt_from_the_keyboard(manifest, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ctpatch.build, "plan_lesion", interrupted)
+    monkeypatch.setattr(ctpatch.build.run, "plan_lesion", interrupted)
     assert main(run(manifest, tmp_path / "o.h5")[3:]) == 1
     assert "finished lesions are kept" in capsys.readouterr().err
 
@@ -479,7 +479,7 @@ def test_no_text_of_a_patient_leaves_its_files(tmp_path):
 STOP_AT_THE_END = """
 import sys
 from pathlib import Path
-from ctpatch.build import BuildOptions, build
+from ctpatch.build.run import BuildOptions, build
 from ctpatch.recipe import Recipe
 
 def progress(done, total, word):

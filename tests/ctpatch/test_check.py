@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from ctpatch.build import BuildOptions, build
-from ctpatch.check import check_manifest, dice
+from ctpatch.build.check import check_manifest, dice
+from ctpatch.build.run import BuildOptions, build
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError, Problems
 from ctpatch.recipe import Recipe

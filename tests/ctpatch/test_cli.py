@@ -92,7 +92,7 @@ def test_a_refused_lesion_is_one_line_and_exit_2(spoilt, tmp_path, capfd, jobs):
 
 
 def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch):
-    import ctpatch.build
+    import ctpatch.build.run
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -101,7 +101,7 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
     assert build(manifest, tmp_path / "o.h5") == 1
     assert "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
-    really, calls = ctpatch.build.cut_lesion, []
+    really, calls = ctpatch.build.run.cut_lesion, []
 
     def two_then_none(*arguments, **options):
         calls.append(1)
@@ -109,7 +109,7 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
             raise MemoryError
         return really(*arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build, "cut_lesion", two_then_none)
+    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", two_then_none)
     assert build(manifest, tmp_path / "o.h5") == 1
     one_error(capfd, r"patient=P02 row=4 P02/ct: out of memory\. Do: .*")
     monkeypatch.undo()

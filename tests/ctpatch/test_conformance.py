@@ -22,7 +22,7 @@ import synthetic as syn
 from ctpatch.contours.roi import DrawnROI
 from ctpatch.errors import InputError
 from ctpatch.geometry import Frame
-from ctpatch.mask import lesion_mask
+from ctpatch.lesion.mask import lesion_mask
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 CORNERS = 720

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from ctpatch import InputError, StoreWriter
-from ctpatch.describe import describe_store
+from ctpatch.store.summary import describe_store
 
 HU = np.zeros((2, 64, 64), np.int16)
 

@@ -21,7 +21,7 @@ from fuzz.targets import TARGETS
 from fuzz.worker import Counts, Judge, run
 
 from ctpatch.contours.lidc import read_lidc
-from ctpatch.dataset import read_dataset
+from ctpatch.dicom.dataset import read_dataset
 from ctpatch.errors import InputError
 from ctpatch.store.schema import SEAL_BYTES
 

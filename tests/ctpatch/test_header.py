@@ -18,9 +18,9 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as Items
 
+from ctpatch.dicom.header import TAGS, Header, read_header
 from ctpatch.errors import InputError
-from ctpatch.images.header import TAGS, Header, read_header
-from ctpatch.images.slices import StoredFormat, padding_range, read_slice
+from ctpatch.images.ct_image import StoredFormat, padding_range, read_slice
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 REAL = sorted(path for path in DATA.rglob("*.dcm")) if DATA.is_dir() else []

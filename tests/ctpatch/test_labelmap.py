@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctpatch.contours.labelmap import read_labelmap
-from ctpatch.contours.placing import resample
+from ctpatch.contours.resample import resample
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
 from ctpatch.geometry import Frame, make_frame, orthonormal_axes

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.geometry import TIE, Frame
-from ctpatch.lattice import LesionLattice, lesion_lattice
+from ctpatch.lesion.lattice import LesionLattice, lesion_lattice
 
 SHAPE = (5, 6)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctpatch.errors import InputError
-from ctpatch.overlap import combine, has_channel
-from ctpatch.raster import fill
+from ctpatch.lesion.overlap import combine, has_channel
+from ctpatch.lesion.raster import fill
 
 Rectangle = tuple[int, int, int, int]
 Pixels = set[tuple[int, int]]

@@ -17,10 +17,10 @@ from synthetic import write_manifest
 
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
+from ctpatch.manifest.split import assign_splits
 from ctpatch.phantom import anatomy, write_phantom
 from ctpatch.phantom.scanner import GEOMETRIES, make_scan
 from ctpatch.phantom.table import rank_levels
-from ctpatch.split import assign_splits
 
 DEMO = Path(__file__).parents[2] / "manifests" / "demo.csv"
 ROWS = [

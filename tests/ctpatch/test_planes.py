@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctpatch.lattice import LesionLattice
-from ctpatch.planes import Planes, center_plane, lesion_rng, random_planes
+from ctpatch.lesion.lattice import LesionLattice
+from ctpatch.patches.planes import Planes, center_plane, lesion_rng, random_planes
 
 UNIT = {"r": (1, 0, 0), "c": (0, 1, 0), "n": (0, 0, 1)}
 AXES = [("r", "c"), ("r", "n"), ("c", "n")]  # xy, xz, yz

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from ctpatch.lesion import cut_lesion, plan_lesion
+from ctpatch.build.one_lesion import cut_lesion, plan_lesion
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import Recipe
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctpatch.raster import fill, winding
+from ctpatch.lesion.raster import fill, winding
 
 Path = list[tuple[float, float]]
 Pixels = set[tuple[int, int]]

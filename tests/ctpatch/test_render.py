@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctpatch.render import render
+from ctpatch.patches.render import render
 
 WINDOWS = [(-800, -200), (-200, 400), (-1000, 400)]
 
@@ -143,5 +143,5 @@ def test_views_are_rendered_as_they_are():
 
 
 def test_rendering_imports_no_torch():
-    code = "import sys, ctpatch.render; print('torch' in sys.modules)"
+    code = "import sys, ctpatch.patches.render; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -18,7 +18,7 @@ from ctpatch.contours.reference import check_reference
 from ctpatch.contours.rtstruct import choose_roi, contoured_rois, read_rtstruct, read_structure_set, roi_names
 from ctpatch.errors import InputError
 from ctpatch.images.series import read_series
-from ctpatch.mask import lesion_mask
+from ctpatch.lesion.mask import lesion_mask
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 STS = sorted((DATA / "sts").glob("STS_*"))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ctpatch.geometry import Frame
-from ctpatch.planes import Planes, center_plane
-from ctpatch.sample import needed_box, patch_extent, sample_planes
+from ctpatch.patches.planes import Planes, center_plane
+from ctpatch.patches.sample import needed_box, patch_extent, sample_planes
 
 AIR = -1024
 EVEN = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0)

@@ -11,10 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from ctpatch.errors import CtpatchError, InputError
-from ctpatch.manifest import Row
-from ctpatch.recipe import Recipe
-from ctpatch.shards import (
+from ctpatch.build.parts import (
     PartsFolder,
     inputs_digest,
     read_shard,
@@ -22,7 +19,10 @@ from ctpatch.shards import (
     write_atomically,
     write_shard,
 )
-from ctpatch.store.content import Lesion, Patches, deflate
+from ctpatch.errors import CtpatchError, InputError
+from ctpatch.manifest import Row
+from ctpatch.recipe import Recipe
+from ctpatch.store.records import Lesion, Patches, deflate
 
 ROW = Row(2, "Ä 007", "1", "ct", split="train", label="b", aux=(("m", 2.0),))
 ABOUT = {"inputs": "x", "notes": ["ü"], "series": "s", "content": "c"}
@@ -174,7 +174,7 @@ def test_second_builder_is_refused_also_within_a_process(tmp_path):
 
 def test_lock_ends_with_a_killed_process(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from ctpatch.shards import PartsFolder;"
+        "import sys, time; from pathlib import Path; from ctpatch.build.parts import PartsFolder;"
         "parts = PartsFolder(Path(sys.argv[1]), {'a': 1}); print('held', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "p")], stdout=subprocess.PIPE, text=True)

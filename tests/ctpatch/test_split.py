@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctpatch.errors import InputError
 from ctpatch.manifest import Row
-from ctpatch.split import assign_splits, parse_fold
+from ctpatch.manifest.split import assign_splits, parse_fold
 
 HALF = Fraction(1, 2)
 

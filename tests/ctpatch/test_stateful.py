@@ -21,13 +21,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ctpatch.build import BuildOptions, BuildResult, build
+from ctpatch.build.parts import shard_path
+from ctpatch.build.run import BuildOptions, BuildResult, build
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import Recipe
-from ctpatch.shards import shard_path
 from ctpatch.store import open_store
-from ctpatch.store.check import verify_store
+from ctpatch.store.verify import verify_store
 
 SPLITS = ("train", "train", "val", "test")
 LESIONS = len(SPLITS)

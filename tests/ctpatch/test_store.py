@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import ctpatch
 from ctpatch import CtpatchError, InputError, StoreWriter, open_store
-from ctpatch.render import render
+from ctpatch.patches.render import render
 
 COUNTS = {"train": 4, "val": 1, "test": 2}
 TAILS = {

@@ -11,7 +11,7 @@ import pydicom
 import synthetic
 from pydicom.dataset import Dataset
 
-from ctpatch.images.header import TAGS, Header, read_header
+from ctpatch.dicom.header import TAGS, Header, read_header
 from ctpatch.images.image import Box, Image
 from ctpatch.images.series import CTSeries, read_series
 

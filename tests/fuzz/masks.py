@@ -17,13 +17,13 @@ import pydicom
 import synthetic
 from pydicom.sr.codedict import codes
 
+from ctpatch.build.one_lesion import LesionPlan, plan_lesion
 from ctpatch.contours.lidc import LidcRead, place_lesion, read_lidc
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.contours.seg import read_seg
 from ctpatch.errors import InputError
 from ctpatch.images.image import Image
 from ctpatch.images.series import read_series
-from ctpatch.lesion import LesionPlan, plan_lesion
 from ctpatch.manifest import Row
 from ctpatch.recipe import Recipe
 from ctpatch.scan import scan, write_manifest

@@ -15,14 +15,14 @@ import h5py
 import numpy as np
 import toystore
 
-from ctpatch.describe import describe_store
+from ctpatch.build.parts import read_shard, write_shard
 from ctpatch.errors import InputError
 from ctpatch.manifest import Manifest, Row, manifest_digest, read_manifest
-from ctpatch.shards import read_shard, write_shard
 from ctpatch.store import open_store
-from ctpatch.store.check import verify_store
-from ctpatch.store.content import Lesion, Patches, deflate
+from ctpatch.store.records import Lesion, Patches, deflate
 from ctpatch.store.schema import PATCHES, SEAL_BYTES, SPLITS, seal
+from ctpatch.store.summary import describe_store
+from ctpatch.store.verify import verify_store
 
 from . import mutate
 from .target import Target, Wrong

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..dataset import read_dataset
-from ..decimals import decimal, whole
 from ..errors import InputError
-from .walk import FIRST_READ, UNDEFINED, Walk
+from .dataset import read_dataset
+from .decimal_string import decimal, whole
+from .elements import FIRST_READ, UNDEFINED, Walk
 
 TAGS = {
     0x00080008: "ImageType",

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from .assembly import CopyGuard, place_problem
-from .build import split_rows
-from .contours.roi import VoxelROI
-from .errors import CtpatchError
-from .lesion import LesionPlan, plan_lesion
-from .manifest import Row, class_notes, read_manifest
-from .recipe import Recipe
+from .run import split_rows
+from ..contours.roi import VoxelROI
+from ..errors import CtpatchError
+from .one_lesion import LesionPlan, plan_lesion
+from ..manifest import Row, class_notes, read_manifest
+from ..recipe import Recipe
 
 SAME_LESION_DICE = 0.9
 """Two lesions of one patient that overlap more than this are probably one."""

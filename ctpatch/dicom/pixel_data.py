@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..dataset import read_dataset
 from ..errors import InputError
 from ..workers import Worker, WorkerDied
+from .dataset import read_dataset
 from .header import NOT_WALKED
 
 DECODERS = {  # pinned, so that a file reads the same on every machine

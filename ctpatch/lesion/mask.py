@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .contours.roi import DrawnROI, VoxelROI
-from .errors import InputError
-from .geometry import TIE, Floats, Frame, nearest_slices, position_tolerance
+from ..contours.roi import DrawnROI, VoxelROI
+from ..errors import InputError
+from ..geometry import TIE, Floats, Frame, nearest_slices, position_tolerance
 from .overlap import combine, has_channel
 from .raster import fill, winding
 

@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from .errors import InputError
-from .manifest import Row
+from ..errors import InputError
+from . import Row
 
 
 def assign_splits(rows: Iterable[Row], *, seed: int, fold: tuple[int, int] | None = None) -> tuple[Row, ...]:

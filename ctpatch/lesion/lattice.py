@@ -8,8 +8,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from .contours.roi import VoxelROI
-from .geometry import TIE, Floats, Frame, nearest_pixels, nearest_slices
+from ..contours.roi import VoxelROI
+from ..geometry import TIE, Floats, Frame, nearest_pixels, nearest_slices
 
 _EQUAL = 1e-9
 """Squared lattice steps within which two lattice points are equally far from the lesion's middle."""

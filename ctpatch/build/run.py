@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from .assembly import Assembly, BuildResult, Outcome
-from .errors import CtpatchError, InputError, Unfinished, public
-from .lesion import cut_lesion, plan_lesion
-from .manifest import Manifest, Row, manifest_digest, read_manifest
-from .recipe import BuildOptions, Recipe
-from .shards import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
-from .split import assign_splits
-from .store.check import is_store
-from .workers import WorkerDied, call_in_order
+from ..errors import CtpatchError, InputError, Unfinished, public
+from .one_lesion import cut_lesion, plan_lesion
+from ..manifest import Manifest, Row, manifest_digest, read_manifest
+from ..recipe import BuildOptions, Recipe
+from .parts import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
+from ..manifest.split import assign_splits
+from ..store.verify import is_store
+from ..workers import WorkerDied, call_in_order
 
 __all__ = ["BuildOptions", "BuildResult", "build", "split_rows"]
 

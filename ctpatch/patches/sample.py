@@ -11,8 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import TIE, Floats, Frame
-from .images.image import AIR, Box, Image
+from ..geometry import TIE, Floats, Frame
+from ..images.image import AIR, Box, Image
 from .planes import Planes
 from .render import SIZE
 

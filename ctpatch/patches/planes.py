@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import Floats
-from .lattice import LesionLattice
+from ..geometry import Floats
+from ..lesion.lattice import LesionLattice
 from .render import SIZE
 
 AXES = np.array([[[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1]]], np.float64)

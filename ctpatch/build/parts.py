@@ -18,12 +18,12 @@ from typing import IO, Any
 
 import numpy as np
 
-from .errors import CtpatchError, InputError
-from .manifest import Row
-from .recipe import Recipe
-from .store.content import Lesion, Patches
-from .store.disk import private, writing
-from .store.schema import json_bytes
+from ..errors import CtpatchError, InputError
+from ..manifest import Row
+from ..recipe import Recipe
+from ..store.records import Lesion, Patches
+from ..store.disk import private, writing
+from ..store.schema import json_bytes
 
 PATCH_BYTES = {"hu": 5_700, "rgb": 40_000}
 """What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""

@@ -10,24 +10,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .contours.reference import check_reference
-from .contours.roi import DrawnROI, VoxelROI
-from .contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
-from .contours.seg_file import SEGMENTATION, seg_info
-from .errors import InputError
-from .geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
-from .images.header import read_header
-from .images.image import Image
-from .images.series import read_series
-from .lattice import LesionLattice, lesion_lattice
-from .manifest import Row
-from .mask import lesion_mask
-from .planes import Planes, center_plane, lesion_rng, random_planes
-from .recipe import Recipe
-from .render import SIZE, render
-from .sample import patch_extent, sample_planes
-from .store.content import Lesion, Patches, deflate
-from .store.schema import PATCHES
+from ..contours.reference import check_reference
+from ..contours.roi import DrawnROI, VoxelROI
+from ..contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
+from ..contours.seg_file import SEGMENTATION, seg_info
+from ..errors import InputError
+from ..geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
+from ..dicom.header import read_header
+from ..images.image import Image
+from ..images.series import read_series
+from ..lesion.lattice import LesionLattice, lesion_lattice
+from ..manifest import Row
+from ..lesion.mask import lesion_mask
+from ..patches.planes import Planes, center_plane, lesion_rng, random_planes
+from ..recipe import Recipe
+from ..patches.render import SIZE, render
+from ..patches.sample import patch_extent, sample_planes
+from ..store.records import Lesion, Patches, deflate
+from ..store.schema import PATCHES
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,18 +123,18 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
             raise error.at(where=mask) from None
         return image, replace(drawn, notes=drawn.notes + notes)
     if kind == "lidc":
-        from .contours.lidc import find_lesion, place_lesion, read_lidc
+        from ..contours.lidc import find_lesion, place_lesion, read_lidc
 
         read = read_lidc(mask)
         image = read_image(row, (read.series_uid,), read.sop_uids)
         return image, place_lesion(read, find_lesion(read, row.roi), image, consensus=recipe.lidc_consensus)
     if kind == "seg":
-        from .contours.seg import read_seg
+        from ..contours.seg import read_seg
 
         image = read_image(row, seg_info(mask).series_uids)
         accept = {"frame_ok": "frame" in row.accept, "resample": "resample" in row.accept}
         return image, read_seg(mask, row.roi, image, **accept)
-    from .contours.labelmap import read_labelmap
+    from ..contours.labelmap import read_labelmap
 
     image = read_image(row)
     return image, read_labelmap(mask, row.roi, image.frame, resample="resample" in row.accept)
@@ -142,7 +142,7 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
 
 def read_image(row: Row, referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()) -> Image:
     """A row's CT: a volume file, or a DICOM series."""
-    from .images.volume import is_volume_file, read_volume
+    from ..images.volume import is_volume_file, read_volume
 
     if is_volume_file(row.image):
         return read_volume(row.image)
@@ -156,7 +156,7 @@ def mask_references(path: Path, kind: str) -> tuple[Iterable[str], Iterable[str]
     if kind == "seg":
         return seg_info(path).series_uids, ()
     if kind == "lidc":
-        from .contours.lidc import read_lidc
+        from ..contours.lidc import read_lidc
 
         read = read_lidc(path)
         return (read.series_uid,), read.sop_uids
@@ -171,7 +171,7 @@ def mask_kind(path: Path) -> str:
     InputError
         When it is none of these.
     """
-    from .images.volume import is_volume_file
+    from ..images.volume import is_volume_file
 
     if is_volume_file(path):
         return "labelmap"

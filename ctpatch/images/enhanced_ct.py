@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..dataset import parsing, read_dataset
+from ..dicom.dataset import parsing, read_dataset
+from ..dicom.header import Header, finite, raw_value
 from ..errors import InputError
-from .header import Header, finite, raw_value
-from .slices import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
+from .ct_image import Slice, image_shape, padding_range, positive, rescale_slope, stored_format
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dicom.header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
+from ..dicom.pixel_data import decode, refuse_unknown
 from ..errors import InputError
-from .decoding import decode, refuse_unknown
-from .header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
 from .image import clean_hu
 
 MAX_PIXELS = 2**26

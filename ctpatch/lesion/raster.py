@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from .geometry import TIE, Floats
+from ..geometry import TIE, Floats
 
 Corner = tuple[int, int]
 

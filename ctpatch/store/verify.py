@@ -19,7 +19,7 @@ import h5py
 
 from ..errors import InputError, one_line
 from . import schema
-from .content import inflate
+from .records import inflate
 
 DEFLATE_RATIO = 1100
 """DEFLATE cannot shrink by more than about 1032 to 1."""

@@ -10,7 +10,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import CtpatchError, InputError
+from ..errors import CtpatchError, InputError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InputError
-from .geometry import TIE, Floats
+from ..errors import InputError
+from ..geometry import TIE, Floats
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry

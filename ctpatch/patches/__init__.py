@@ -1,0 +1,1 @@
+"""From lattice points to pictures: planes through the lesion, HU sampled on them, HU rendered as RGB."""
