@@ -67,20 +67,20 @@ class Truth:
     """What ctpatch computed and the corpus' assertions verify: patches with their places, the mask on its slices."""
 
     store: awkward.Built
-    frame: Any
+    stack: Any
     mask: np.ndarray | None
     sop_uids: tuple[str, ...]
 
 
 def truth_of(row: Row, path: Path) -> Truth:
     plan = plan_lesion(row, Recipe(patches=3, augment=1))
-    frame = plan.image.frame
+    stack = plan.image.stack
     mask = None
     if plan.mask is not None:
-        mask = np.zeros((len(frame), *frame.shape), bool)
+        mask = np.zeros((len(stack), *stack.shape), bool)
         inner = tuple(slice(c, c + n) for c, n in zip(plan.mask.corner, plan.mask.voxels.shape, strict=True))
         mask[inner] = plan.mask.voxels
-    return Truth(awkward.opened(path), frame, mask, plan.image.sop_uids)
+    return Truth(awkward.opened(path), stack, mask, plan.image.sop_uids)
 
 
 def load(folder: str, series: str) -> sitk.Image:
@@ -109,8 +109,8 @@ def agrees(image: sitk.Image, truth: Truth) -> bool:
     """Whether the image has the store's HU wherever a patch pixel lies between the voxel centres."""
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         return False
-    where = awkward.points(truth.store, truth.frame.axes)
-    within = awkward.inside(where, truth.frame)
+    where = awkward.points(truth.store, truth.stack.axes)
+    within = awkward.inside(where, truth.stack)
     steps = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
     index = np.linalg.solve(steps, (where[within] - image.GetOrigin()).T)
     values = np.clip(sitk.GetArrayFromImage(image).astype(np.float64), -1024, 32767)
@@ -168,7 +168,7 @@ def same_voxels(mask: np.ndarray, uids: Sequence[str], truth: Truth) -> bool:
     assert truth.mask is not None
     if sorted(uids) != sorted(truth.sop_uids):
         return False
-    rows, columns = truth.frame.shape
+    rows, columns = truth.stack.shape
     got = np.zeros((len(uids), *mask.shape[:2]), bool)
     for k, uid in enumerate(uids):
         got[truth.sop_uids.index(uid)] = mask[:, :, k]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -31,6 +32,8 @@ class InputError(CtpatchError):
         The manifest's patient id.
     row : int, optional
         The manifest's line (the header is line 1).
+    kind : str, optional
+        A short word that stays the same whatever the wording, such as `cut-off`.
     """
 
     exit_status = 2
@@ -42,9 +45,10 @@ class InputError(CtpatchError):
         where: str | os.PathLike[str] = "",
         patient: str = "",
         row: int | None = None,
+        kind: str = "",
     ):
-        self.found, self.do, self.where, self.patient, self.row = found, do, where, patient, row
-        super().__init__(found, do, where, patient, row)
+        self.found, self.do, self.where, self.patient, self.row, self.kind = found, do, where, patient, row, kind
+        super().__init__(found, do, where, patient, row, kind)
 
     def at(
         self,
@@ -58,7 +62,8 @@ class InputError(CtpatchError):
         place = self.where or where
         if root is not None and isinstance(place, os.PathLike):
             place = relative(place, root)
-        return type(self)(self.found, self.do, place, self.patient or patient, row if self.row is None else self.row)
+        line = row if self.row is None else self.row
+        return type(self)(self.found, self.do, place, self.patient or patient, line, self.kind)
 
     def __str__(self) -> str:
         head = [f"patient={self.patient}"] if self.patient else []
@@ -95,6 +100,15 @@ class Problems(InputError):
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
+
+
+@contextmanager
+def located(where: str | os.PathLike[str]) -> Iterator[None]:
+    """A block whose `InputError`s get the file or series they are about, where they do not name one."""
+    try:
+        yield
+    except InputError as error:
+        raise error.at(where=where) from None
 
 
 def relative(path: str | os.PathLike[str], root: Path) -> str:

@@ -4,7 +4,7 @@ Lengths are mm, coordinates DICOM LPS, arrays (z, y, x). `r` is the direction of
 (ImageOrientationPatient[0:3]), `c` of increasing row index (IOP[3:6]), `n` = r × c. A slice is where its own
 ImagePositionPatient says: spacings may differ, and a tilted stack keeps its shear.
 
-*Frame coordinates* of a point are its (x, y, z) along (r, c, n) from the centre of the first voxel of the first
+*SliceStack coordinates* of a point are its (x, y, z) along (r, c, n) from the centre of the first voxel of the first
 slice. Most of ctpatch works in them; LPS is needed only at the borders (contours in, patch centres out).
 """
 
@@ -40,7 +40,7 @@ def position_tolerance(spacing: float) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class SliceStack:
     """Geometry of a stack of parallel CT slices, ordered along their normal.
 
     Attributes
@@ -62,8 +62,8 @@ class Frame:
 
     @cached_property
     def offsets(self) -> Floats:
-        """Frame coordinates of each slice's first voxel, (K, 3): x along r, y along c, z along n."""
-        return self.to_frame(self.origins)
+        """SliceStack coordinates of each slice's first voxel, (K, 3): x along r, y along c, z along n."""
+        return self.to_stack(self.origins)
 
     @cached_property
     def positions(self) -> Floats:
@@ -73,16 +73,16 @@ class Frame:
     def __len__(self) -> int:
         return len(self.origins)
 
-    def to_frame(self, points: ArrayLike) -> Floats:
-        """LPS points (..., 3) in frame coordinates (..., 3)."""
+    def to_stack(self, points: ArrayLike) -> Floats:
+        """LPS points (..., 3) in stack coordinates (..., 3)."""
         return (np.asarray(points, np.float64) - self.origins[0]) @ self.axes.T
 
     def to_lps(self, points: ArrayLike) -> Floats:
-        """Frame coordinates (..., 3) as LPS points (..., 3)."""
+        """SliceStack coordinates (..., 3) as LPS points (..., 3)."""
         return np.asarray(points, np.float64) @ self.axes + self.origins[0]
 
     def to_pixels(self, points: ArrayLike, k: int) -> Floats:
-        """Frame coordinates (..., 3) projected along n into slice `k`: (..., 2) as (column, row) indices."""
+        """SliceStack coordinates (..., 3) projected along n into slice `k`: (..., 2) as (column, row) indices."""
         points = np.asarray(points, np.float64)
         row_spacing, column_spacing = self.spacing
         return (points[..., :2] - self.offsets[k, :2]) / (column_spacing, row_spacing)
@@ -124,10 +124,10 @@ def orthonormal_axes(orientation: ArrayLike) -> Floats:
     return np.array([r, c, np.cross(r, c)])
 
 
-def make_frame(
+def make_stack(
     axes: Floats, origins: ArrayLike, spacing: Sequence[float], shape: Sequence[int]
-) -> tuple[Frame, NDArray[np.intp]]:
-    """A frame over slices given in any order, and the order that sorts them along n.
+) -> tuple[SliceStack, NDArray[np.intp]]:
+    """A stack over slices given in any order, and the order that sorts them along n.
 
     Raises
     ------
@@ -140,8 +140,8 @@ def make_frame(
     if min(shape) < 2:
         raise InputError(f"slices of {shape[0]} × {shape[1]} pixels are no image", "give the whole series")
     order = np.argsort(points @ axes[2], kind="stable")
-    frame = Frame(axes, points[order], (float(spacing[0]), float(spacing[1])), (int(shape[0]), int(shape[1])))
-    return frame, order
+    stack = SliceStack(axes, points[order], (float(spacing[0]), float(spacing[1])), (int(shape[0]), int(shape[1])))
+    return stack, order
 
 
 def half_spacings(positions: Floats) -> tuple[Floats, Floats]:

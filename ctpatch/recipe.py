@@ -7,9 +7,13 @@ from typing import Any
 
 from .errors import InputError
 from .images.image import AIR, HU_MAX
-from .patches.render import RENDERED_SIZE, SIZE, WINDOWS
 
 ALGORITHM = "ctpatch-1"
+SIZE = 64
+"""Rows and columns of a patch."""
+RENDERED_SIZE = 224
+WINDOWS = ((-800, -200), (-200, 400), (-1000, 400))
+"""(lowest, highest) HU of the R, G and B channel, as in the paper's section 2.3."""
 
 
 @dataclass(frozen=True)

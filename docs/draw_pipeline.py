@@ -41,21 +41,21 @@ def main() -> None:
 
 
 def draw_slices(axes: np.ndarray, plan: LesionPlan) -> None:
-    frame, mask = plan.image.frame, plan.mask
+    stack, mask = plan.image.stack, plan.mask
     assert mask is not None
-    hu = plan.image.read_hu(Box((0, len(frame)), (0, frame.shape[0]), (0, frame.shape[1])))
+    hu = plan.image.read_hu(Box((0, len(stack)), (0, stack.shape[0]), (0, stack.shape[1])))
     k = mask.corner[0] + len(mask.voxels) // 2
     row, column = (mask.corner[i] + mask.voxels.shape[i] // 2 for i in (1, 2))
-    dy, dx = frame.spacing
+    dy, dx = stack.spacing
     axes[0].imshow(hu[k], cmap="gray", vmin=-200, vmax=250, aspect=dy / dx)
     assert plan.row.mask is not None
     for contour in read_rtstruct(plan.row.mask, plan.row.roi).contours:
-        points = frame.to_frame(contour)
-        if abs(points[:, 2].mean() - frame.positions[k]) < 0.1:
-            axes[0].plot(*frame.to_pixels(points, k).T, color=COLORS[0], lw=1.2)
-    edges = np.concatenate([[0], (frame.positions[1:] + frame.positions[:-1]) / 2, frame.positions[-1:]])
-    axes[1].pcolormesh(np.arange(frame.shape[1] + 1) * dx, edges, hu[:, row], cmap="gray", vmin=-200, vmax=250)
-    for z in frame.positions:
+        points = stack.to_stack(contour)
+        if abs(points[:, 2].mean() - stack.positions[k]) < 0.1:
+            axes[0].plot(*stack.to_pixels(points, k).T, color=COLORS[0], lw=1.2)
+    edges = np.concatenate([[0], (stack.positions[1:] + stack.positions[:-1]) / 2, stack.positions[-1:]])
+    axes[1].pcolormesh(np.arange(stack.shape[1] + 1) * dx, edges, hu[:, row], cmap="gray", vmin=-200, vmax=250)
+    for z in stack.positions:
         axes[1].axhline(z, color="#ffd166", lw=0.4)
     axes[1].axvline(column * dx, color=COLORS[0], lw=0.5, ls=":")
     axes[1].set_aspect("equal")
@@ -65,7 +65,7 @@ def draw_slices(axes: np.ndarray, plan: LesionPlan) -> None:
 
 def draw_planes(ax: Axes, plan: LesionPlan, recipe: Recipe) -> None:
     assert plan.mask is not None
-    lattice = lesion_lattice(plan.mask, plan.image.frame, recipe.spacing_mm)
+    lattice = lesion_lattice(plan.mask, plan.image.stack, recipe.spacing_mm)
     points = lattice.points(np.arange(0, len(lattice), max(1, len(lattice) // 2500)))
     middle = lattice.middle()
     ax.scatter(*(points - middle).T, s=1.5, color="#555", alpha=0.25, lw=0)

@@ -201,7 +201,7 @@ def assert_linear(store: Built, ct: synthetic.Series, *, tolerance: float = 1.0,
 
 
 def inside(where: np.ndarray, ct: Any) -> np.ndarray:
-    """Which points lie between the voxel centres of every slice of a series (or of a `Frame`)."""
+    """Which points lie between the voxel centres of every slice of a series (or of a `SliceStack`)."""
     along = (where - ct.origins[0]) @ ct.axes.T
     ends = (ct.origins - ct.origins[0]) @ ct.axes.T
     reach = np.array([(ct.shape[-1] - 1) * ct.spacing[1], (ct.shape[-2] - 1) * ct.spacing[0]])

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CtpatchError, InputError, Problems, public
-from ..manifest import Manifest, Row, class_notes, manifest_digest
+from ..manifest import SPLITS, Manifest, Row, class_notes, manifest_digest
 from ..recipe import ALGORITHM, BuildOptions
 from .parts import read_shard, shard_path
-from ..store.schema import SPLITS
 from ..store.writer import StoreWriter
 
 PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")

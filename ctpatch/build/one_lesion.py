@@ -15,7 +15,7 @@ from ..contours.roi import DrawnROI, VoxelROI
 from ..contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
 from ..contours.seg_file import SEGMENTATION, seg_info
 from ..errors import InputError
-from ..geometry import Floats, Frame, find_gaps, nearest_pixels, nearest_slices
+from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, nearest_slices
 from ..dicom.header import read_header
 from ..images.image import Image
 from ..images.series import read_series
@@ -23,8 +23,8 @@ from ..lesion.lattice import LesionLattice, lesion_lattice
 from ..manifest import Row
 from ..lesion.mask import lesion_mask
 from ..patches.planes import Planes, center_plane, lesion_rng, random_planes
-from ..recipe import Recipe
-from ..patches.render import SIZE, render
+from ..recipe import SIZE, Recipe
+from ..patches.render import render
 from ..patches.sample import patch_extent, sample_planes
 from ..store.records import Lesion, Patches, deflate
 from ..store.schema import PATCHES
@@ -66,12 +66,12 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
     lattice: LesionLattice | None = None
     notes: tuple[str, ...] = ("cut at the marked centre",)
     if marked is not None:
-        planes = center_plane(_inside(image.frame, np.array(marked), row))
+        planes = center_plane(_inside(image.stack, np.array(marked), row))
     else:
         assert roi is not None
         mask, lattice, notes = _locate(roi, image, row, recipe)
         planes = _place(lattice, row, recipe)
-    notes += tuple(_check_gaps(image.frame, planes, lattice, row, recipe))
+    notes += tuple(_check_gaps(image.stack, planes, lattice, row, recipe))
     return LesionPlan(row, image, mask, planes, image.notes + notes)
 
 
@@ -85,7 +85,7 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
     columns = {
         "plane": planes.plane,
         "copy": planes.copy,
-        "center": plan.image.frame.to_lps(planes.point),
+        "center": plan.image.stack.to_lps(planes.point),
         "angle": planes.angle,
         "shift": planes.shift,
     }
@@ -95,7 +95,7 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
         row.split,
         row.label,
         series=plan.image.uid if keep_uid else hashlib.sha256(plan.image.uid.encode()).hexdigest(),
-        diameter_mm=longest_diameter(plan.mask, plan.image.frame) if plan.mask else float("nan"),
+        diameter_mm=longest_diameter(plan.mask, plan.image.stack) if plan.mask else float("nan"),
         n_readers=plan.mask.n_readers if plan.mask else 0,
         aux=dict(row.aux),
     )
@@ -137,7 +137,7 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
     from ..contours.labelmap import read_labelmap
 
     image = read_image(row)
-    return image, read_labelmap(mask, row.roi, image.frame, resample="resample" in row.accept)
+    return image, read_labelmap(mask, row.roi, image.stack, resample="resample" in row.accept)
 
 
 def read_image(row: Row, referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()) -> Image:
@@ -188,7 +188,7 @@ def mask_kind(path: Path) -> str:
     raise InputError(f"the mask is {what}", do, path)
 
 
-def longest_diameter(mask: VoxelROI, frame: Frame) -> float:
+def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
     """Largest distance in mm between two voxel centres of one slice."""
     longest = 0.0
     for layer in mask.voxels:
@@ -196,7 +196,7 @@ def longest_diameter(mask: VoxelROI, frame: Frame) -> float:
         if not len(rows):
             continue
         first, last = layer[rows].argmax(axis=1), layer.shape[1] - 1 - layer[rows, ::-1].argmax(axis=1)
-        ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * frame.spacing
+        ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * stack.spacing
         longest = max(longest, float(np.linalg.norm(ends[:, None] - ends, axis=2).max()))
     return longest
 
@@ -207,12 +207,12 @@ def _point(roi: DrawnROI | VoxelROI | None) -> Floats | None:
     return roi.contours[0][0] if single and isinstance(roi, DrawnROI) else None
 
 
-def _inside(frame: Frame, center: Floats, row: Row) -> Floats:
-    """A marked centre in frame coordinates, refused outside the image."""
-    point = frame.to_frame(center)
-    k = int(nearest_slices(frame.positions, point[2]).max())
-    column, line = frame.to_pixels(point, max(k, 0))
-    if k < 0 or nearest_pixels(frame.shape[0], line).max() < 0 or nearest_pixels(frame.shape[1], column).max() < 0:
+def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
+    """A marked centre in stack coordinates, refused outside the image."""
+    point = stack.to_stack(center)
+    k = int(nearest_slices(stack.positions, point[2]).max())
+    column, line = stack.to_pixels(point, max(k, 0))
+    if k < 0 or nearest_pixels(stack.shape[0], line).max() < 0 or nearest_pixels(stack.shape[1], column).max() < 0:
         shown = " ".join(f"{v:g}" for v in center)
         raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
     return point
@@ -223,10 +223,10 @@ def _locate(
 ) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
     rule = next((word.partition("=")[2] for word in row.accept if word.startswith("overlap=")), "")
     try:
-        mask = lesion_mask(roi, image.frame, overlap=rule)
+        mask = lesion_mask(roi, image.stack, overlap=rule)
     except InputError as error:
         raise error.at(where=row.mask or "") from None
-    return mask, lesion_lattice(mask, image.frame, recipe.spacing_mm), mask.notes
+    return mask, lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
 
 
 def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
@@ -242,13 +242,13 @@ def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
     )
 
 
-def _check_gaps(frame: Frame, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe) -> Iterator[str]:
+def _check_gaps(stack: SliceStack, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe) -> Iterator[str]:
     """Refuse a missing slice within reach of the lesion or its patches, unless the row accepts it."""
     low, high = (extent[2] for extent in patch_extent(*planes.pixels(recipe.spacing_mm)))
     if lattice:
         low = min(low, lattice.corner[0] * recipe.spacing_mm)
         high = max(high, (lattice.corner[0] + len(lattice.inside) - 1) * recipe.spacing_mm)
-    for gap in find_gaps(frame.positions):
+    for gap in find_gaps(stack.positions):
         if low >= gap.stop or high <= gap.start:
             continue
         found = f"{gap.width:.4g} mm between slices {gap.below + 1} and {gap.below + 2}: a slice is missing"

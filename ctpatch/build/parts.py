@@ -22,7 +22,7 @@ from ..errors import CtpatchError, InputError
 from ..manifest import Row
 from ..recipe import Recipe
 from ..store.records import Lesion, Patches
-from ..store.disk import private, writing
+from ..store.disk import lock, replacing, writing
 from ..store.schema import json_bytes
 
 PATCH_BYTES = {"hu": 5_700, "rgb": 40_000}
@@ -49,7 +49,7 @@ class PartsFolder:
         self.path = path
         with writing(path.name):
             path.mkdir(mode=0o700, exist_ok=True)
-            self._lock = _lock(path / "lock")
+            self._lock = _locked(path / "lock")
             try:
                 for leftover in path.glob("*.tmp"):  # of a build that was killed
                     leftover.unlink()
@@ -69,7 +69,8 @@ class PartsFolder:
             # Lesions without a readable plan may be anything's: left by a removal that was interrupted, say.
             for leftover in lesions:
                 leftover.unlink()
-            write_atomically(file, json_bytes(plan).tobytes())
+            with replacing(file, private=True) as plan_file:
+                plan_file.write(json_bytes(plan).tobytes())
             return
         for key in sorted({*before, *plan}):
             if before.get(key) != plan.get(key):
@@ -126,7 +127,7 @@ def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str
     document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
     arrays["lesion"] = json_bytes(document)
     np.savez(shard := io.BytesIO(), **arrays)
-    with _temporary(path) as file:
+    with writing(path.parent.name), replacing(path, private=True) as file:
         file.write(shard.getbuffer())
         file.write(hashlib.sha256(shard.getbuffer()).digest())
 
@@ -165,39 +166,8 @@ def inputs_digest(row: Row) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a small file so that it is whole under its name."""
-    with _temporary(path) as file:
-        file.write(data)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the name `path`, flushed to the disk, when the block ends well."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path.parent.name):
-        try:
-            with open(temporary, "wb", opener=private) as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _lock(path: Path) -> IO[bytes]:
-    """An open file locked for this process; the system unlocks it however the process ends."""
-    import fcntl
-
-    file = open(path, "wb", opener=private)  # noqa: SIM115 - held open as long as the build lives
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        held = path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno()))
-    except OSError:
-        held = False
-    if not held:  # or the other build has just ended and removed the folder
-        file.close()
-        found = "another build is writing this store"
-        raise InputError(found, "wait for it, or give another --out", path.parent.name)
+def _locked(path: Path) -> IO[bytes]:
+    file = lock(path)
+    if file is None:
+        raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)
     return file

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..geometry import Frame
+from ..geometry import SliceStack
 from ..images.volume import open_volume
 from ..images.volume_file import VolumeFile
 from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
@@ -20,7 +20,7 @@ LABEL_TOLERANCE = 1e-6
 _SHOWN = 10
 
 
-def read_labelmap(path: str | Path, roi: str, frame: Frame, *, resample: bool = False) -> VoxelROI:
+def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bool = False) -> VoxelROI:
     """Read one label of a label map onto the image's grid.
 
     Parameters
@@ -28,7 +28,7 @@ def read_labelmap(path: str | Path, roi: str, frame: Frame, *, resample: bool = 
     path : path
     roi : str
         The label's value; blank when the file holds one label besides 0.
-    frame : Frame
+    stack : SliceStack
         The image's grid. The file's axes may be permuted and flipped against it.
     resample : bool
         Take the nearest voxel where the grids differ.
@@ -40,15 +40,15 @@ def read_labelmap(path: str | Path, roi: str, frame: Frame, *, resample: bool = 
         not there.
     """
     file = open_volume(path)
-    grid, reorder = file.grid.towards(frame.axes)
+    grid, reorder = file.grid.towards(stack.axes)
     try:
-        source = grid.frame()
-        same = (len(source), source.shape) == (len(frame), frame.shape) and fits(slice_corners(source), frame)
+        source = grid.stack()
+        same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
         if not (same or resample):
-            raise wrong_grid(source, frame)
+            raise wrong_grid(source, stack)
         value = _choose(_labels(file), roi)
         voxels = reorder(_where(file, value))
-        return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, frame)
+        return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
     except InputError as error:
         raise error.at(where=file.path) from None
 

@@ -64,7 +64,7 @@ def place_lesion(read: LidcRead, lesion: LidcLesion, image: Image, *, consensus:
         planes, voxels = _consensus(read, lesion, consensus)
         slices, notes = _match(planes, read.series_uid, image)
         voxels = np.column_stack([slices[voxels[:, 0]], voxels[:, 1:]])
-        voxels, clipped = _clip(voxels, image.frame.shape)
+        voxels, clipped = _clip(voxels, image.stack.shape)
     except InputError as error:
         raise InputError(f"lesion {lesion.number}: {error.found}", error.do, read.path) from None
     corner = voxels.min(axis=0)
@@ -90,7 +90,7 @@ def _consensus(read: LidcRead, lesion: LidcLesion, consensus: float) -> tuple[li
 
 def _match(planes: Sequence[LidcPlane], series_uid: str, image: Image) -> tuple[NDArray[np.intp], tuple[str, ...]]:
     """The slice of each plane, and a note when SOPInstanceUIDs did not tell."""
-    heights, z = image.frame.origins[:, 2], np.array([plane.z for plane in planes])
+    heights, z = image.stack.origins[:, 2], np.array([plane.z for plane in planes])
     by_uid = {uid: k for k, uid in enumerate(image.sop_uids)}
     named = np.array([by_uid.get(plane.sop_uid, -1) for plane in planes])
     slices = np.where(named >= 0, named, np.argmin(np.abs(heights[:, None] - z), axis=0))

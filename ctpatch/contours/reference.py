@@ -67,8 +67,8 @@ def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) 
 
 def _farthest(roi: DrawnROI, image: Image) -> float:
     """Largest distance in mm of a contour from its nearest slice; 0 when all lie on slices but for rounding."""
-    positions = image.frame.positions
-    z = np.array([image.frame.to_frame(contour)[:, 2].mean() for contour in roi.contours])
+    positions = image.stack.positions
+    z = np.array([image.stack.to_stack(contour)[:, 2].mean() for contour in roi.contours])
     away = float(np.abs(z[:, None] - positions).min(axis=1).max())
     spacing = float(np.median(np.diff(positions)))
     return away if away > position_tolerance(spacing) else 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..geometry import Floats, Frame, half_spacings, nearest_pixels, nearest_slices
+from ..geometry import Floats, SliceStack, half_spacings, nearest_pixels, nearest_slices
 from .roi import VoxelROI
 
 GRID_TOLERANCE_MM = 1e-3
@@ -20,34 +20,34 @@ DIRECTION_TOLERANCE = 1e-4
 Mask = NDArray[np.bool_]
 
 
-def slice_corners(frame: Frame) -> Floats:
+def slice_corners(stack: SliceStack) -> Floats:
     """Centres of the four corner voxels of each slice in mm LPS, (K, 4, 3)."""
-    sides = (np.array([0, n - 1]) * step for n, step in zip(frame.shape, frame.spacing, strict=True))
-    corners = np.array([y * frame.axes[1] + x * frame.axes[0] for y, x in itertools.product(*sides)])
-    return frame.origins[:, None] + corners
+    sides = (np.array([0, n - 1]) * step for n, step in zip(stack.shape, stack.spacing, strict=True))
+    corners = np.array([y * stack.axes[1] + x * stack.axes[0] for y, x in itertools.product(*sides)])
+    return stack.origins[:, None] + corners
 
 
-def fits(corners: Floats, frame: Frame, slices: Any = slice(None)) -> bool:
-    """Whether slice corners (K, 4, 3) are those of `frame`, or of some of its slices, to within the tolerances."""
-    expected = slice_corners(frame)[slices]
-    allowed = GRID_TOLERANCE_MM + DIRECTION_TOLERANCE * np.linalg.norm(expected - frame.origins[0], axis=-1)
+def fits(corners: Floats, stack: SliceStack, slices: Any = slice(None)) -> bool:
+    """Whether slice corners (K, 4, 3) are those of `stack`, or of some of its slices, to within the tolerances."""
+    expected = slice_corners(stack)[slices]
+    allowed = GRID_TOLERANCE_MM + DIRECTION_TOLERANCE * np.linalg.norm(expected - stack.origins[0], axis=-1)
     return bool((np.linalg.norm(corners - expected, axis=-1) <= allowed).all())
 
 
-def wrong_grid(source: Frame, frame: Frame) -> InputError:
+def wrong_grid(source: SliceStack, stack: SliceStack) -> InputError:
     """The refusal of a mask on another grid, with both grids."""
-    found = f"the mask's grid, {describe(source)}, is not the image's, {describe(frame)}"
+    found = f"the mask's grid, {describe(source)}, is not the image's, {describe(stack)}"
     return InputError(found, "save the mask on the image's grid, or accept `resample` (nearest voxel) for this row")
 
 
-def describe(frame: Frame) -> str:
+def describe(stack: SliceStack) -> str:
     """A grid in words: size, spacing, origin, direction."""
-    steps = sorted({f"{step:.8g}" for step in np.diff(frame.positions)}, key=float)
+    steps = sorted({f"{step:.8g}" for step in np.diff(stack.positions)}, key=float)
     between = "–".join(dict.fromkeys((steps[0], steps[-1]))) if steps else "?"
-    origin = ", ".join(f"{v:.8g}" for v in frame.origins[0])
-    direction = "; ".join(" ".join(f"{v:.4g}" for v in np.round(axis, 6) + 0.0) for axis in frame.axes)
-    size = f"{frame.shape[1]} × {frame.shape[0]} × {len(frame)} voxels"
-    return f"{size} of {frame.spacing[1]:.8g} × {frame.spacing[0]:.8g} × {between} mm at ({origin}) along ({direction})"
+    origin = ", ".join(f"{v:.8g}" for v in stack.origins[0])
+    direction = "; ".join(" ".join(f"{v:.4g}" for v in np.round(axis, 6) + 0.0) for axis in stack.axes)
+    size = f"{stack.shape[1]} × {stack.shape[0]} × {len(stack)} voxels"
+    return f"{size} of {stack.spacing[1]:.8g} × {stack.spacing[0]:.8g} × {between} mm at ({origin}) along ({direction})"
 
 
 def bounding_roi(name: str, voxels: Mask, first_slice: int = 0, notes: tuple[str, ...] = ()) -> VoxelROI:
@@ -57,16 +57,18 @@ def bounding_roi(name: str, voxels: Mask, first_slice: int = 0, notes: tuple[str
     return VoxelROI(name, corner, voxels[box].copy(), notes=notes)
 
 
-def resampled_roi(name: str, voxels: Mask, source: Frame, frame: Frame, notes: tuple[str, ...] = ()) -> VoxelROI:
-    """A mask of another grid as an ROI of `frame`'s.
+def resampled_roi(
+    name: str, voxels: Mask, source: SliceStack, stack: SliceStack, notes: tuple[str, ...] = ()
+) -> VoxelROI:
+    """A mask of another grid as an ROI of `stack`'s.
 
     Raises
     ------
     InputError
-        When no voxel of `frame` is in it.
+        When no voxel of `stack` is in it.
     """
-    placed = resample(voxels, source, frame)
-    before, after = volume_mm3(voxels, source), volume_mm3(placed, frame)
+    placed = resample(voxels, source, stack)
+    before, after = volume_mm3(voxels, source), volume_mm3(placed, stack)
     if not after:
         raise InputError(
             f"none of its {before:.4g} mm³ reaches a voxel of the image", "check that mask and image belong together"
@@ -75,14 +77,14 @@ def resampled_roi(name: str, voxels: Mask, source: Frame, frame: Frame, notes: t
     return bounding_roi(name, placed, notes=(*notes, note))
 
 
-def volume_mm3(voxels: Mask, frame: Frame) -> float:
+def volume_mm3(voxels: Mask, stack: SliceStack) -> float:
     """Volume of a mask (K, rows, columns), each slice as thick as it reaches."""
-    thickness = np.sum(half_spacings(frame.positions), axis=0)
-    return float(np.count_nonzero(voxels, axis=(1, 2)) @ thickness * frame.spacing[0] * frame.spacing[1])
+    thickness = np.sum(half_spacings(stack.positions), axis=0)
+    return float(np.count_nonzero(voxels, axis=(1, 2)) @ thickness * stack.spacing[0] * stack.spacing[1])
 
 
-def resample(voxels: Mask, source: Frame, frame: Frame) -> Mask:
-    """Each voxel of `frame` as the nearest one of `source`: nearest slice along n, then pixel at the projection.
+def resample(voxels: Mask, source: SliceStack, stack: SliceStack) -> Mask:
+    """Each voxel of `stack` as the nearest one of `source`: nearest slice along n, then pixel at the projection.
 
     On a tie it is in when any tied voxel is; beyond half a voxel outside `source` it is not.
 
@@ -95,24 +97,24 @@ def resample(voxels: Mask, source: Frame, frame: Frame) -> Mask:
     -------
     (K, rows, columns) bool
     """
-    out = np.zeros((len(frame), *frame.shape), bool)
-    around = frame.to_frame(_surroundings(voxels, source))
-    for k in np.flatnonzero((frame.positions >= around[:, 2].min()) & (frame.positions <= around[:, 2].max())):
-        index = frame.to_pixels(around, int(k))
+    out = np.zeros((len(stack), *stack.shape), bool)
+    around = stack.to_stack(_surroundings(voxels, source))
+    for k in np.flatnonzero((stack.positions >= around[:, 2].min()) & (stack.positions <= around[:, 2].max())):
+        index = stack.to_pixels(around, int(k))
         low = np.maximum(np.floor(index.min(axis=0)), 0).astype(int)
-        high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, frame.shape[::-1])
+        high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 1, stack.shape[::-1])
         x, y = (np.arange(a, b) for a, b in zip(low, high, strict=True))
         if len(x) and len(y):
-            rows = y[:, None, None] * frame.spacing[0] * frame.axes[1]
-            points = frame.origins[k] + rows + x[:, None] * frame.spacing[1] * frame.axes[0]
+            rows = y[:, None, None] * stack.spacing[0] * stack.axes[1]
+            points = stack.origins[k] + rows + x[:, None] * stack.spacing[1] * stack.axes[0]
             out[k, y[0] : y[-1] + 1, x[0] : x[-1] + 1] = _nearest(voxels, source, points)
     return out
 
 
-def _nearest(voxels: Mask, source: Frame, points: Floats) -> Mask:
+def _nearest(voxels: Mask, source: SliceStack, points: Floats) -> Mask:
     """Whether the nearest voxel to each LPS point (..., 3), or any on a tie, is True."""
     inside = np.zeros(points.shape[:-1], bool)
-    place = source.to_frame(points)
+    place = source.to_stack(points)
     for z in np.moveaxis(nearest_slices(source.positions, place[..., 2]), -1, 0):
         x, y = np.moveaxis((place[..., :2] - source.offsets[z, :2]) / source.spacing[::-1], -1, 0)
         pairs = (nearest_pixels(n, index) for n, index in zip(source.shape, (y, x), strict=True))
@@ -127,8 +129,8 @@ def _bounds(voxels: Mask) -> tuple[slice, slice, slice]:
     return z, y, x
 
 
-def _surroundings(voxels: Mask, source: Frame) -> Floats:
-    """LPS points, (n, 3), whose bounding box in any frame holds every point that is nearest to a True voxel."""
+def _surroundings(voxels: Mask, source: SliceStack) -> Floats:
+    """LPS points, (n, 3), whose bounding box in any stack holds every point that is nearest to a True voxel."""
     z, y, x = _bounds(voxels)
     below, above = half_spacings(source.positions)
     return np.array(

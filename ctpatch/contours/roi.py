@@ -50,7 +50,7 @@ class VoxelROI:
     name : str
         The ROI's name, segment label, lesion number or label value.
     corner : (int, int, int)
-        (slice, row, column) of `voxels[0, 0, 0]` in the image, slices in the frame's order.
+        (slice, row, column) of `voxels[0, 0, 0]` in the image, slices in the stack's order.
     voxels : (Z, Y, X) bool
         The voxels; the box is no larger than needed and has at least one True.
     n_readers : int

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..dicom.dataset import parsing, read_dataset
 from ..errors import InputError, short_uid
-from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, Frame, position_tolerance
+from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, SliceStack, position_tolerance
 from ..images.image import Image
 from ..images.voxel_grid import Grid
 from .reference import OTHER_IMAGE, other_frame
@@ -62,12 +62,12 @@ def _placed(path: Path, roi: str, image: Image, frame_ok: bool, resample: bool) 
         raise InputError(f"segment {number} ({label!r}) is empty", "name another one in `roi`, or leave the row out")
     if info.kind == "FRACTIONAL":
         notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
-    problem = _misfit([plane for plane, _ in shown], image.frame)
+    problem = _misfit([plane for plane, _ in shown], image.stack)
     if problem is None:
-        return bounding_roi(name, *_on_slices(shown, image.frame), notes)
+        return bounding_roi(name, *_on_slices(shown, image.stack), notes)
     if not resample:
         raise problem
-    return resampled_roi(name, *_dense(shown), image.frame, notes)
+    return resampled_roi(name, *_dense(shown), image.stack, notes)
 
 
 def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, str]:
@@ -123,16 +123,16 @@ def _normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip()
 
 
-def _misfit(planes: Sequence[Plane], frame: Frame) -> InputError | None:
+def _misfit(planes: Sequence[Plane], stack: SliceStack) -> InputError | None:
     """Why these frames are not slices of the image; None when they are."""
     for plane in planes:
-        grid, reorder = plane.grid.towards(frame.axes)
-        k, off = _nearest_slice(grid, frame)
+        grid, reorder = plane.grid.towards(stack.axes)
+        k, off = _nearest_slice(grid, stack)
         corners = np.array([[grid.origin + steps @ grid.steps[:2] for steps in _ends(grid)]])
-        on_it = corners - off * frame.axes[2]
-        if reorder.order[2] != 2 or grid.size[:2] != frame.shape[::-1] or not fits(on_it, frame, [k]):
-            return wrong_grid(_stack(planes), frame)
-        if not fits(corners, frame, [k]):
+        on_it = corners - off * stack.axes[2]
+        if reorder.order[2] != 2 or grid.size[:2] != stack.shape[::-1] or not fits(on_it, stack, [k]):
+            return wrong_grid(_as_stack(planes), stack)
+        if not fits(corners, stack, [k]):
             found = f"frame {plane.index + 1} is {abs(off):.3g} mm from the nearest slice of the image"
             return InputError(found, "give the series it was drawn on, or accept `resample` for this row")
     return None
@@ -142,45 +142,45 @@ def _ends(grid: Grid) -> list[tuple[int, int]]:
     return [(i, j) for j in (0, grid.size[1] - 1) for i in (0, grid.size[0] - 1)]
 
 
-def _nearest_slice(grid: Grid, frame: Frame) -> tuple[int, float]:
+def _nearest_slice(grid: Grid, stack: SliceStack) -> tuple[int, float]:
     """The slice nearest to a plane, and how far along n the plane is from it."""
-    off = frame.to_frame(grid.origin)[2] - frame.positions
+    off = stack.to_stack(grid.origin)[2] - stack.positions
     k = int(np.abs(off).argmin())
     return k, float(off[k])
 
 
-def _on_slices(shown: Sequence[tuple[Plane, Mask]], frame: Frame) -> tuple[Mask, int]:
+def _on_slices(shown: Sequence[tuple[Plane, Mask]], stack: SliceStack) -> tuple[Mask, int]:
     """Masks of planes that fit as whole slices, and the first of these slices."""
     slices: dict[int, Mask] = {}
     for plane, mask in shown:
-        grid, reorder = plane.grid.towards(frame.axes)
-        k, _ = _nearest_slice(grid, frame)
+        grid, reorder = plane.grid.towards(stack.axes)
+        k, _ = _nearest_slice(grid, stack)
         if k in slices:
             raise InputError(f"two frames of the segment lie on slice {k + 1} of the image", EXPORT_AGAIN)
         slices[k] = reorder(mask[None])[0]
     first = min(slices)
-    voxels = np.zeros((max(slices) - first + 1, *frame.shape), bool)
+    voxels = np.zeros((max(slices) - first + 1, *stack.shape), bool)
     for k, mask in slices.items():
         voxels[k - first] = mask
     return voxels, first
 
 
-def _stack(planes: Sequence[Plane]) -> Frame:
-    """The planes as a frame, in order along their normal; all must be oriented as the first."""
+def _as_stack(planes: Sequence[Plane]) -> SliceStack:
+    """The planes as a stack, in order along their normal; all must be oriented as the first."""
     grid = planes[0].grid
     lengths = np.linalg.norm(grid.steps, axis=1)
     axes = grid.steps / lengths[:, None]
     origins = np.array(sorted((plane.grid.origin for plane in planes), key=lambda point: point @ axes[2]))
-    return Frame(axes, origins, (lengths[1], lengths[0]), (grid.size[1], grid.size[0]))
+    return SliceStack(axes, origins, (lengths[1], lengths[0]), (grid.size[1], grid.size[0]))
 
 
-def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, Frame]:
+def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, SliceStack]:
     """Sparse planes as an evenly spaced stack, after an empty plane: so a single one is a stack too."""
     shown = sorted(shown, key=lambda item: float(item[0].grid.origin @ item[0].grid.steps[2]))
     planes = [plane for plane, _ in shown]
     if not all(np.allclose(p.grid.steps, planes[0].grid.steps, rtol=0, atol=DIRECTION_TOLERANCE) for p in planes):
         raise InputError("its frames differ in orientation or pixel spacing", EXPORT_AGAIN)
-    stack = _stack(planes)
+    stack = _as_stack(planes)
     step = _step(planes[0], np.diff(stack.positions))
     index = np.rint(stack.positions / step).astype(int)
     move = (stack.origins[-1] - stack.origins[0]) / index[-1] if index[-1] else step * stack.axes[2]
@@ -190,7 +190,7 @@ def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, Frame]:
     places = np.arange(-1, index[-1] + 1)[:, None]
     voxels = np.zeros((len(places), *stack.shape), bool)
     voxels[index + 1] = [mask for _, mask in shown]
-    return voxels, Frame(stack.axes, stack.origins[0] + places * move, stack.spacing, stack.shape)
+    return voxels, SliceStack(stack.axes, stack.origins[0] + places * move, stack.spacing, stack.shape)
 
 
 def _step(plane: Plane, steps: Floats) -> float:

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import Frame
+from ..geometry import SliceStack
 
 AIR = -1024
 """HU of padding and of everything outside the image."""
@@ -35,14 +35,14 @@ class Image(Protocol):
 
     Attributes
     ----------
-    frame : Frame
+    stack : SliceStack
         Where the slices lie.
     uid : str
         SeriesInstanceUID, or a digest for a volume file.
     frame_of_reference : str
         FrameOfReferenceUID; empty when unknown.
     sop_uids : tuple of str
-        SOPInstanceUID of each slice in the frame's order; empty for volume files.
+        SOPInstanceUID of each slice in the stack's order; empty for volume files.
     lossy : bool
         Whether it went through lossy compression.
     content : str
@@ -52,7 +52,7 @@ class Image(Protocol):
     """
 
     @property
-    def frame(self) -> Frame:
+    def stack(self) -> SliceStack:
         """Where the slices lie."""
         ...
 

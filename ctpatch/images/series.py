@@ -22,9 +22,9 @@ from ..geometry import (
     ORIENTATION_TOLERANCE_PX,
     POSITION_TOLERANCE_MM,
     Floats,
-    Frame,
+    SliceStack,
     find_gaps,
-    make_frame,
+    make_stack,
     orthonormal_axes,
     position_tolerance,
 )
@@ -50,9 +50,9 @@ SPACING_TOLERANCE = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class CTSeries:
-    """A CT series (see `ctpatch.images.image.Image`); `slices` are in the frame's order."""
+    """A CT series (see `ctpatch.images.image.Image`); `slices` are in the stack's order."""
 
-    frame: Frame
+    stack: SliceStack
     uid: str
     frame_of_reference: str
     sop_uids: tuple[str, ...]
@@ -127,18 +127,18 @@ def _stack(headers: tuple[Header, ...], notes: tuple[str, ...], path: Path) -> C
     _check_alike(slices, lowest, path)
     axes = _common_axes(slices, lowest, path)
     try:
-        frame, order = make_frame(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
+        stack, order = make_stack(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
     except InputError as error:
         raise error.at(where=path) from None
     ordered = tuple(slices[i] for i in order)
-    _check_positions(frame, ordered, path)
+    _check_positions(stack, ordered, path)
     return CTSeries(
-        frame=frame,
+        stack=stack,
         uid=headers[0].text("SeriesInstanceUID"),
         frame_of_reference=headers[0].text("FrameOfReferenceUID"),
         sop_uids=tuple(piece.header.text("SOPInstanceUID") for piece in ordered),
         slices=ordered,
-        notes=notes + tuple(_geometry_notes(frame, ordered)) + tuple(_pixel_notes(ordered)),
+        notes=notes + tuple(_geometry_notes(stack, ordered)) + tuple(_pixel_notes(ordered)),
     )
 
 
@@ -189,8 +189,8 @@ def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
     return axes
 
 
-def _check_positions(frame: Frame, slices: Sequence[Slice], path: Path) -> None:
-    steps = np.diff(frame.positions)
+def _check_positions(stack: SliceStack, slices: Sequence[Slice], path: Path) -> None:
+    steps = np.diff(stack.positions)
     tolerance = position_tolerance(float(np.median(steps)))
     twins = np.flatnonzero(steps <= tolerance)
     if not len(twins):
@@ -231,17 +231,17 @@ def _splitting_tag(groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) 
     return "no time or acquisition tag tells them apart"
 
 
-def _geometry_notes(frame: Frame, slices: Sequence[Slice]) -> Iterable[str]:
-    steps = np.diff(frame.positions)
+def _geometry_notes(stack: SliceStack, slices: Sequence[Slice]) -> Iterable[str]:
+    steps = np.diff(stack.positions)
     typical = float(np.median(steps))
     off = float(np.ptp(steps))
     if off > position_tolerance(typical):
         yield f"slice spacing from {steps.min():.4g} to {steps.max():.4g} mm; each slice is used where it lies"
     elif off > 1e-4:
         yield f"slice positions are rounded: spacings differ by up to {off:.2g} mm"
-    for gap in find_gaps(frame.positions):
+    for gap in find_gaps(stack.positions):
         yield f"a slice is missing: {gap.width:.4g} mm between slices {gap.below + 1} and {gap.below + 2}"
-    drift = float(np.abs(frame.offsets[:, :2]).max())
+    drift = float(np.abs(stack.offsets[:, :2]).max())
     if drift > POSITION_TOLERANCE_MM:
         yield f"tilted or shifted stack: slices lie up to {drift:.4g} mm aside; each is used where it lies"
     for keyword in ("SpacingBetweenSlices", "SliceThickness"):

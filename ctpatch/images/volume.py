@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..geometry import Frame
+from ..geometry import SliceStack
 from .image import Box, clean_hu
 from .nifti import read_nifti
 from .text_headers import read_metaimage, read_nrrd
@@ -41,14 +41,14 @@ class CTVolume:
     Attributes
     ----------
     file : VolumeFile
-    frame : Frame
+    stack : SliceStack
         The file's voxels, axes reordered and flipped to the closest LPS.
     reorder : Reorder
-        From the file's order to the frame's.
+        From the file's order to the stack's.
     """
 
     file: VolumeFile
-    frame: Frame
+    stack: SliceStack
     reorder: Reorder
     frame_of_reference: str = ""
     sop_uids: tuple[str, ...] = ()
@@ -128,6 +128,6 @@ def read_volume(path: str | Path) -> CTVolume:
     file = open_volume(path)
     grid, reorder = file.grid.towards(LPS)
     try:
-        return CTVolume(file, grid.frame(), reorder)
+        return CTVolume(file, grid.stack(), reorder)
     except InputError as error:
         raise error.at(where=file.path) from None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from ..geometry import ORIENTATION_TOLERANCE_PX, Floats, Frame, make_frame
+from ..geometry import ORIENTATION_TOLERANCE_PX, Floats, SliceStack, make_stack
 
 LPS = np.eye(3)
 """Axes to align a volume with that has no series to follow."""
@@ -61,7 +61,7 @@ class Grid:
         grid = Grid(size, self.origin + last @ steps, np.where(flips[:, None], -steps, steps))  # type: ignore[arg-type]
         return grid, Reorder(tuple(order), tuple(bool(f) for f in flips))  # type: ignore[arg-type]
 
-    def frame(self) -> Frame:
+    def stack(self) -> SliceStack:
         """A stack of slices along k, rows along j, columns along i; a shear of k is kept as that of a tilted gantry.
 
         Raises
@@ -75,12 +75,12 @@ class Grid:
         axes = np.array([r, np.cross(n, r), n])
         spacing = np.linalg.norm(self.steps[1]), np.linalg.norm(self.steps[0])
         origins = self.origin + np.arange(self.size[2])[:, None] * self.steps[2]
-        frame, _ = make_frame(axes, origins, spacing, (self.size[1], self.size[0]))  # type: ignore[arg-type]
+        stack, _ = make_stack(axes, origins, spacing, (self.size[1], self.size[0]))  # type: ignore[arg-type]
         moved = (self.size[1] - 1) * np.linalg.norm(self.steps[1] - spacing[0] * axes[1])
         if moved > ORIENTATION_TOLERANCE_PX * min(spacing) or self.steps[2] @ n <= 0:
             found = f"rows and columns are not perpendicular: a corner is {moved:.3g} mm from a rectangle's"
             raise InputError(found, "resample the volume to an orthogonal grid")
-        return frame
+        return stack
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contours.roi import VoxelROI
-from ..geometry import TIE, Floats, Frame, nearest_pixels, nearest_slices
+from ..geometry import TIE, Floats, SliceStack, nearest_pixels, nearest_slices
 
 _EQUAL = 1e-9
 """Squared lattice steps within which two lattice points are equally far from the lesion's middle."""
@@ -24,7 +24,7 @@ class LesionLattice:
     spacing : float
         mm.
     corner : (int, int, int)
-        Lattice index (z, y, x) of `inside[0, 0, 0]`; the lattice point (0, 0, 0) is the frame's origin.
+        Lattice index (z, y, x) of `inside[0, 0, 0]`; the lattice point (0, 0, 0) is the stack's origin.
     inside : (Z, Y, X) bool
     """
 
@@ -41,7 +41,7 @@ class LesionLattice:
         return int(self._ends[-1])
 
     def points(self, numbers: NDArray[np.int64]) -> Floats:
-        """Frame coordinates in mm (x, y, z) of the points with these numbers; (N, 3)."""
+        """SliceStack coordinates in mm (x, y, z) of the points with these numbers; (N, 3)."""
         z = np.searchsorted(self._ends, numbers, side="right")
         indices = np.empty((len(numbers), 3), np.int64)
         for k in np.unique(z):  # a large lesion has millions of points; only the planes asked for are listed
@@ -51,7 +51,7 @@ class LesionLattice:
         return self._coordinates(indices)
 
     def middle(self) -> Floats:
-        """Frame coordinates of the point nearest to the mean of all; of equally near ones the first. (3,)."""
+        """SliceStack coordinates of the point nearest to the mean of all; of equally near ones the first. (3,)."""
         axes = [self.inside.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
         mean = np.array([np.arange(len(count)) @ count / count.sum() for count in axes])
         radius = 2.0
@@ -68,7 +68,7 @@ class LesionLattice:
         return np.asarray((indices + self.corner)[:, ::-1] * self.spacing, np.float64)
 
 
-def lesion_lattice(mask: VoxelROI, frame: Frame, spacing: float) -> LesionLattice:
+def lesion_lattice(mask: VoxelROI, stack: SliceStack, spacing: float) -> LesionLattice:
     """Lattice points whose nearest voxel is in the lesion.
 
     The nearest voxel is in the nearest slice along n, there the nearest pixel at the orthogonal projection; on a tie
@@ -78,44 +78,44 @@ def lesion_lattice(mask: VoxelROI, frame: Frame, spacing: float) -> LesionLattic
     Parameters
     ----------
     mask : VoxelROI
-    frame : Frame
+    stack : SliceStack
     spacing : float
         mm between lattice points.
     """
-    low, high = _bounds(mask, frame, spacing)
+    low, high = _bounds(mask, stack, spacing)
     z, y, x = (np.arange(a, b + 1) for a, b in zip(low, high, strict=True))
     inside = np.zeros((len(z), len(y), len(x)), np.bool_)
     padded = np.pad(mask.voxels, ((0, 0), (1, 1), (1, 1)))
-    pairs = nearest_slices(frame.positions, z * spacing)
+    pairs = nearest_slices(stack.positions, z * spacing)
     for plane, pair in zip(inside, pairs, strict=True):
         for k in {int(pair[0]), int(pair[1])}:
             if mask.corner[0] <= k < mask.corner[0] + len(mask.voxels):
-                plane |= _slice_points(padded[k - mask.corner[0]], mask, frame, k, y * spacing, x * spacing)
+                plane |= _slice_points(padded[k - mask.corner[0]], mask, stack, k, y * spacing, x * spacing)
     if not inside.any():
-        return _single_point(mask, frame, spacing)
+        return _single_point(mask, stack, spacing)
     return LesionLattice(spacing, (int(low[0]), int(low[1]), int(low[2])), inside)
 
 
-def _bounds(mask: VoxelROI, frame: Frame, spacing: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _bounds(mask: VoxelROI, stack: SliceStack, spacing: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lowest and highest lattice index (z, y, x) that can be in the mask."""
     first, last = mask.corner[0], mask.corner[0] + len(mask.voxels) - 1
-    steps = np.diff(frame.positions) / 2 * (1 + 4 * TIE)
+    steps = np.diff(stack.positions) / 2 * (1 + 4 * TIE)
     below, above = steps[max(first - 1, 0)], steps[min(last, len(steps) - 1)]
     start = np.array(mask.corner[1:]) - 0.5 - 2 * TIE
     stop = np.array(mask.corner[1:]) + mask.voxels.shape[1:] - 0.5 + 2 * TIE
-    offsets = frame.offsets[first : last + 1, 1::-1]  # (y, x) of each slice
-    low = np.array([frame.positions[first] - below, *(offsets.min(axis=0) + start * frame.spacing)])
-    high = np.array([frame.positions[last] + above, *(offsets.max(axis=0) + stop * frame.spacing)])
+    offsets = stack.offsets[first : last + 1, 1::-1]  # (y, x) of each slice
+    low = np.array([stack.positions[first] - below, *(offsets.min(axis=0) + start * stack.spacing)])
+    high = np.array([stack.positions[last] + above, *(offsets.max(axis=0) + stop * stack.spacing)])
     return np.ceil(low / spacing).astype(np.int64), np.floor(high / spacing).astype(np.int64)
 
 
 def _slice_points(
-    padded: NDArray[np.bool_], mask: VoxelROI, frame: Frame, k: int, y: Floats, x: Floats
+    padded: NDArray[np.bool_], mask: VoxelROI, stack: SliceStack, k: int, y: Floats, x: Floats
 ) -> NDArray[np.bool_]:
     """Which points (y, x) have a nearest pixel in slice `k`'s part of the mask, padded by one pixel of False."""
     indices = []
-    for axis, (at, size) in enumerate(zip((y, x), frame.shape, strict=True)):
-        index = (at - frame.offsets[k, 1 - axis]) / frame.spacing[axis]
+    for axis, (at, size) in enumerate(zip((y, x), stack.shape, strict=True)):
+        index = (at - stack.offsets[k, 1 - axis]) / stack.spacing[axis]
         pair = nearest_pixels(size, index) - mask.corner[1 + axis] + 1
         indices.append(np.clip(pair, 0, padded.shape[axis] - 1))
     rows, columns = indices
@@ -127,9 +127,9 @@ def _slice_points(
     return result
 
 
-def _single_point(mask: VoxelROI, frame: Frame, spacing: float) -> LesionLattice:
+def _single_point(mask: VoxelROI, stack: SliceStack, spacing: float) -> LesionLattice:
     voxels = np.argwhere(mask.voxels) + mask.corner
-    offsets = frame.offsets[voxels[:, 0]]
-    points = offsets + np.column_stack([voxels[:, 2:0:-1] * frame.spacing[::-1], np.zeros(len(voxels))])
+    offsets = stack.offsets[voxels[:, 0]]
+    points = offsets + np.column_stack([voxels[:, 2:0:-1] * stack.spacing[::-1], np.zeros(len(voxels))])
     x, y, z = np.ceil(points.mean(axis=0) / spacing - 0.5 - TIE).astype(int)
     return LesionLattice(spacing, (int(z), int(y), int(x)), np.ones((1, 1, 1), np.bool_))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..contours.roi import DrawnROI, VoxelROI
 from ..errors import InputError
-from ..geometry import TIE, Floats, Frame, nearest_slices, position_tolerance
+from ..geometry import TIE, Floats, SliceStack, nearest_slices, position_tolerance
 from .overlap import combine, has_channel
 from .raster import fill, winding
 
@@ -26,20 +26,20 @@ MAX_SPAN_PX = 2**24
 
 @dataclass(frozen=True, eq=False)
 class ContourPlane:
-    """Contours at one position along n: frame coordinates, (n, 3) each."""
+    """Contours at one position along n: stack coordinates, (n, 3) each."""
 
     z: float
     contours: tuple[Floats, ...]
 
 
-def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") -> VoxelROI:
+def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "") -> VoxelROI:
     """Voxels of a ROI.
 
     Parameters
     ----------
     roi : DrawnROI or VoxelROI
         Voxels are kept as they are.
-    frame : Frame
+    stack : SliceStack
         The image's geometry.
     overlap : {"", "union", "xor"}
         How partly overlapping contours of one slice combine; without a rule they are an error.
@@ -55,25 +55,25 @@ def lesion_mask(roi: DrawnROI | VoxelROI, frame: Frame, *, overlap: str = "") ->
         When a contour lies on no slice, is not planar, overlaps another without a rule, or no voxel is inside.
     """
     if isinstance(roi, VoxelROI):
-        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, frame)))
-    planes = contour_planes(roi, frame)
-    taken, ignored = assign_planes(planes, frame)
+        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
+    planes = contour_planes(roi, stack)
+    taken, ignored = assign_planes(planes, stack)
     notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
     layers = {}
     for k, plane in taken.items():
-        paths, path_notes = combine(_pixel_paths(plane, frame, k), "xor" if roi.xor else overlap)
+        paths, path_notes = combine(_pixel_paths(plane, stack, k), "xor" if roi.xor else overlap)
         layers[k] = fill(paths)
         notes += [f"slice {k + 1}: {note}" for note in (*path_notes, *_crossing_notes(paths, k))]
     if len(roi.contours) == 1 and not any(inside.any() for _, inside in layers.values()):
-        layers = {k: _nearest_pixel(plane.contours[0], frame, k) for k, plane in taken.items()}
+        layers = {k: _nearest_pixel(plane.contours[0], stack, k) for k, plane in taken.items()}
         notes.append("the only contour encloses no voxel centre; the voxel nearest to its middle is the lesion")
-    voxels, corner, clipped = _assemble(layers, frame)
+    voxels, corner, clipped = _assemble(layers, stack)
     if clipped:
         notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
-    return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, frame)))
+    return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, stack)))
 
 
-def contour_planes(roi: DrawnROI, frame: Frame) -> tuple[ContourPlane, ...]:
+def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]:
     """Contours grouped by their position along n, in its order.
 
     Raises
@@ -81,12 +81,12 @@ def contour_planes(roi: DrawnROI, frame: Frame) -> tuple[ContourPlane, ...]:
     InputError
         When the points of a contour leave its plane by half a slice spacing or more.
     """
-    steps = np.diff(frame.positions)
+    steps = np.diff(stack.positions)
     placed = []
     for points in roi.contours:
-        contour = frame.to_frame(points)
+        contour = stack.to_stack(points)
         z = float(np.mean(contour[:, 2]))
-        spacing = steps[np.clip(np.searchsorted(frame.positions, z) - 1, 0, len(steps) - 1)]
+        spacing = steps[np.clip(np.searchsorted(stack.positions, z) - 1, 0, len(steps) - 1)]
         away = float(np.abs(contour[:, 2] - z).max())
         if away >= spacing / 2:
             found = f"a contour of ROI {roi.name!r} leaves its plane by {away:.4g} mm"
@@ -101,7 +101,7 @@ def contour_planes(roi: DrawnROI, frame: Frame) -> tuple[ContourPlane, ...]:
     return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
 
 
-def assign_planes(planes: Sequence[ContourPlane], frame: Frame) -> tuple[dict[int, ContourPlane], list[float]]:
+def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[dict[int, ContourPlane], list[float]]:
     """The plane of each slice that has one, and positions of planes whose slices all have a nearer one.
 
     Of two equally near planes a slice takes the one at the lower position.
@@ -113,22 +113,22 @@ def assign_planes(planes: Sequence[ContourPlane], frame: Frame) -> tuple[dict[in
     """
     taken: dict[int, ContourPlane] = {}
     for plane in planes:  # by increasing z: a later one must be nearer, not just as near
-        pair = nearest_slices(frame.positions, plane.z)
+        pair = nearest_slices(stack.positions, plane.z)
         if pair[0] < 0:
-            away = float(np.abs(frame.positions - plane.z).min())
-            half = float(np.diff(frame.positions)[0 if plane.z < 0 else -1]) / 2
+            away = float(np.abs(stack.positions - plane.z).min())
+            half = float(np.diff(stack.positions)[0 if plane.z < 0 else -1]) / 2
             found = f"a contour lies {away:.4g} mm from the nearest slice, half a spacing is {half:.4g} mm"
             raise InputError(f"{found}: its slice is missing", "complete the series, or delete the contour")
         for k in {int(pair[0]), int(pair[1])}:
-            margin = TIE * float(np.diff(frame.positions)[max(k - 1, 0)])
-            position = frame.positions[k]
+            margin = TIE * float(np.diff(stack.positions)[max(k - 1, 0)])
+            position = stack.positions[k]
             if k not in taken or abs(plane.z - position) < abs(taken[k].z - position) - margin:
                 taken[k] = plane
     used = {id(plane) for plane in taken.values()}
     return dict(sorted(taken.items())), [plane.z for plane in planes if id(plane) not in used]
 
 
-def _pixel_paths(plane: ContourPlane, frame: Frame, k: int) -> list[Floats]:
+def _pixel_paths(plane: ContourPlane, stack: SliceStack, k: int) -> list[Floats]:
     """The plane's paths in slice `k` as (column, row).
 
     Raises
@@ -136,7 +136,7 @@ def _pixel_paths(plane: ContourPlane, frame: Frame, k: int) -> list[Floats]:
     InputError
         When they span more pixels than any slice has: they are garbage, and would cost memory.
     """
-    paths = [frame.to_pixels(contour, k) for contour in plane.contours]
+    paths = [stack.to_pixels(contour, k) for contour in plane.contours]
     width, height = np.ptp(np.concatenate(paths), axis=0).tolist()
     if width * height > MAX_SPAN_PX:
         found = f"the contours on slice {k + 1} span {width:.4g} × {height:.4g} px"
@@ -165,15 +165,15 @@ def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
     return notes
 
 
-def _nearest_pixel(contour: Floats, frame: Frame, k: int) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+def _nearest_pixel(contour: Floats, stack: SliceStack, k: int) -> tuple[tuple[int, int], NDArray[np.bool_]]:
     """The pixel nearest to the middle of a contour; of equally near ones the first."""
-    points = frame.to_pixels(contour, k)
+    points = stack.to_pixels(contour, k)
     column, row = np.ceil((points.min(axis=0) + points.max(axis=0)) / 2 - 0.5 - TIE).astype(int)
     return (int(row), int(column)), np.ones((1, 1), np.bool_)
 
 
 def _assemble(
-    layers: dict[int, tuple[tuple[int, int], NDArray[np.bool_]]], frame: Frame
+    layers: dict[int, tuple[tuple[int, int], NDArray[np.bool_]]], stack: SliceStack
 ) -> tuple[NDArray[np.bool_], tuple[int, int, int], float]:
     """One box around all layers' voxels inside the image, its corner, and the share of voxels outside it."""
     found = [
@@ -184,7 +184,7 @@ def _assemble(
     if not found:
         raise InputError("the contours enclose no voxel", "check that they were drawn on this series")
     voxels = np.concatenate(found)
-    visible = voxels[((voxels[:, 1:] >= 0) & (voxels[:, 1:] < frame.shape)).all(axis=1)]
+    visible = voxels[((voxels[:, 1:] >= 0) & (voxels[:, 1:] < stack.shape)).all(axis=1)]
     if not len(visible):
         raise InputError("the contours lie outside the image in-plane", "check that they were drawn on this series")
     low, high = visible.min(axis=0), visible.max(axis=0)
@@ -193,14 +193,14 @@ def _assemble(
     return box, (int(low[0]), int(low[1]), int(low[2])), 1 - len(visible) / len(voxels)
 
 
-def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], frame: Frame) -> list[str]:
+def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:
     notes = []
     if empty := np.count_nonzero(~voxels.any(axis=(1, 2))):
         notes.append(f"{empty} slices between the lesion's first and last have no contour; kept as drawn")
-    return notes + _end_notes(voxels, corner, frame)
+    return notes + _end_notes(voxels, corner, stack)
 
 
-def _end_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], frame: Frame) -> list[str]:
-    if corner[0] == 0 or corner[0] + len(voxels) == len(frame):
+def _end_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:
+    if corner[0] == 0 or corner[0] + len(voxels) == len(stack):
         return ["the lesion reaches the first or last slice: part of it may be missing"]
     return []

@@ -12,12 +12,13 @@ from .levels import LEVELS_MAX
 from .notes import class_notes
 from .reader import read_manifest
 from .rows import ACCEPTED, SPLITS, Manifest, Row
-from .text import MISSING
+from .text import FORMULA, MISSING, guarded, patient_key, unguarded
 
 __all__ = [
     "ACCEPTED",
     "CELL_MAX",
     "COLUMNS",
+    "FORMULA",
     "LEVELS_MAX",
     "MISSING",
     "PROBLEMS_MAX",
@@ -25,6 +26,9 @@ __all__ = [
     "Manifest",
     "Row",
     "class_notes",
+    "guarded",
     "manifest_digest",
+    "patient_key",
     "read_manifest",
+    "unguarded",
 ]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
@@ -14,9 +12,7 @@ from pathlib import Path
 from ..errors import InputError
 from .cells import Draft
 from .rows import SPLITS, Row, at_row
-from .text import DATE, MISSING, is_missing, label_key, quoted
-
-_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
+from .text import DATE, MISSING, is_missing, label_key, patient_key, quoted
 
 
 def split_problems(row: Row, has_split: bool) -> Iterator[InputError]:
@@ -55,14 +51,6 @@ def label_problems(rows: Sequence[Row]) -> Iterator[InputError]:
         yield at_row(first[alike[-1]], f"labels that look like one class: {shown}", "spell each class one way")
 
 
-def _patient_key(typed: str) -> str:
-    """Equal for ids that differ in letter case, Unicode form, invisible characters or leading zeros only."""
-    folded = unicodedata.normalize("NFKC", typed).casefold().strip()
-    if not folded.isascii():
-        folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")
-    return _LEADING_ZEROS.sub("", folded)
-
-
 def look_alikes(drafts: Sequence[Draft]) -> Iterator[InputError]:
     """Patient ids spelled in different ways that look like one patient; each further spelling once."""
     first: dict[str, Draft] = {}
@@ -70,7 +58,7 @@ def look_alikes(drafts: Sequence[Draft]) -> Iterator[InputError]:
     for draft in sorted(drafts, key=lambda draft: draft.row.line):
         if not draft.row.patient_id:
             continue
-        twin = first.setdefault(_patient_key(draft.typed_id), draft)
+        twin = first.setdefault(patient_key(draft.typed_id), draft)
         if twin.typed_id != draft.typed_id and draft.typed_id not in told:
             told.add(draft.typed_id)
             both = f"{twin.typed_id[:40]!a} (row {twin.row.line}) and {draft.typed_id[:40]!a}"

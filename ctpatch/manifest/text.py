@@ -9,6 +9,9 @@ from collections.abc import Iterable
 MISSING = frozenset(("na", "n/a", "#n/a", "#na", "n.a.", "<na>", "nan", "-nan", "none", "null"))
 """How programs and people write "no value" (casefolded): the words pandas reads as NaN, and `n.a.`."""
 NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE | re.ASCII)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula, and runs (CWE-1236)."""
+_LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 DATE = re.compile(
     rf"[0-9]{{1,2}}-{_MONTH}(-[0-9]{{2,4}})?|{_MONTH}-[0-9]{{1,4}}"  # what spreadsheets make of 2-3 and 3-2
@@ -27,6 +30,24 @@ def label_key(label: str) -> str | float:
     if NUMBER.fullmatch(label):
         return float(label.replace(",", "."))
     return " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+
+
+def patient_key(typed: str) -> str:
+    """Equal for ids that differ in letter case, Unicode form, invisible characters or leading zeros only."""
+    folded = unicodedata.normalize("NFKC", typed).casefold().strip()
+    if not folded.isascii():
+        folded = "".join(c for c in folded if unicodedata.category(c) != "Cf")
+    return _LEADING_ZEROS.sub("", folded)
+
+
+def guarded(text: str) -> str:
+    """`text` as a cell that no spreadsheet runs: an apostrophe before what begins like a formula; see `unguarded`."""
+    return f"'{text}" if text.lstrip("'").startswith(FORMULA) else text
+
+
+def unguarded(text: str) -> str:
+    """The text that `guarded` made a cell of."""
+    return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 
 def quoted(texts: Iterable[str], most: int = 8) -> str:

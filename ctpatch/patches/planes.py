@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..geometry import Floats
 from ..lesion.lattice import LesionLattice
-from .render import SIZE
+from ..recipe import SIZE
 
 AXES = np.array([[[1, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 1]], [[0, 1, 0], [0, 0, 1]]], np.float64)
-"""u, v of the planes xy, xz, yz in frame coordinates: u along a patch's columns, v along its rows."""
+"""u, v of the planes xy, xz, yz in stack coordinates: u along a patch's columns, v along its rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Planes:
     copy : (N,) uint8
         0 = original, 1… = moved copies.
     point : (N, 3) float64
-        The point p in frame coordinates, mm; a moved copy's centre is p + shift.
+        The point p in stack coordinates, mm; a moved copy's centre is p + shift.
     angle : (N,) float64
         Rotation about the plane's normal, degrees.
     shift : (N, 2) float64
@@ -44,7 +44,7 @@ class Planes:
         return len(self.plane)
 
     def pixels(self, spacing: float) -> tuple[Floats, Floats, Floats]:
-        """Frame coordinates of each patch's pixel (0, 0), and the steps to the next column and row; (N, 3) each.
+        """SliceStack coordinates of each patch's pixel (0, 0), and the steps to the next column and row; (N, 3) each.
 
         pixel (a, b) = p + t_u·u + t_v·v + s·((b−32)·u' + (a−32)·v') with u' = cosθ·u + sinθ·v, v' = −sinθ·u + cosθ·v.
         """
@@ -93,6 +93,6 @@ def random_planes(
 
 
 def center_plane(point: Floats) -> Planes:
-    """The one xy plane of a val or test lesion, through `point` (frame coordinates, mm)."""
+    """The one xy plane of a val or test lesion, through `point` (stack coordinates, mm)."""
     zero = np.zeros(1, np.uint8)
     return Planes(plane=zero, copy=zero, point=point.reshape(1, 3), angle=np.zeros(1), shift=np.zeros((1, 2)))

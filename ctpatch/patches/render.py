@@ -12,10 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-SIZE = 64
-RENDERED_SIZE = 224
-WINDOWS = ((-800, -200), (-200, 400), (-1000, 400))
-"""(lowest, highest) HU of the R, G and B channel, as in the paper's section 2.3."""
+from ..recipe import RENDERED_SIZE, SIZE, WINDOWS
 
 _PARTS = 14  # the weights' denominator: 224 / 64 = 7 / 2
 _UNIT = _PARTS * _PARTS

@@ -11,10 +11,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import TIE, Floats, Frame
+from ..geometry import TIE, Floats, SliceStack
 from ..images.image import AIR, Box, Image
+from ..recipe import SIZE
 from .planes import Planes
-from .render import SIZE
 
 
 def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
@@ -35,16 +35,16 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
         How many pixels of each patch lie outside the image.
     """
     start, column, row = planes.pixels(spacing)
-    box = needed_box(image.frame, start, column, row)
+    box = needed_box(image.stack, start, column, row)
     values = np.empty((len(planes), SIZE, SIZE), np.float32)
     outside = np.zeros(len(planes), np.int64)
-    row_spacing, column_spacing = image.frame.spacing
+    row_spacing, column_spacing = image.stack.spacing
     first, last = box.slices
     _sample(
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
-        np.array(image.frame.shape),
-        image.frame.offsets[first:last],
+        np.array(image.stack.shape),
+        image.stack.offsets[first:last],
         np.array([1 / column_spacing, 1 / row_spacing]),
         start,
         column,
@@ -55,21 +55,21 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
     return np.rint(values).astype(np.int16), outside
 
 
-def needed_box(frame: Frame, start: Floats, column: Floats, row: Floats) -> Box:
+def needed_box(stack: SliceStack, start: Floats, column: Floats, row: Floats) -> Box:
     """The part of the image that patches can touch; at least two slices, two rows, two columns."""
     low, high = patch_extent(start, column, row)
-    first, last = np.searchsorted(frame.positions, (low[2], high[2]))
-    first, last = _range(int(first) - 1, int(last) + 1, len(frame))
-    offsets = frame.offsets[first:last, :2]
-    size = np.array(frame.spacing[::-1])
+    first, last = np.searchsorted(stack.positions, (low[2], high[2]))
+    first, last = _range(int(first) - 1, int(last) + 1, len(stack))
+    offsets = stack.offsets[first:last, :2]
+    size = np.array(stack.spacing[::-1])
     begin = np.floor((low[:2] - offsets.max(axis=0)) / size).astype(int) - 1
     end = np.ceil((high[:2] - offsets.min(axis=0)) / size).astype(int) + 2
-    rows, columns = _range(begin[1], end[1], frame.shape[0]), _range(begin[0], end[0], frame.shape[1])
+    rows, columns = _range(begin[1], end[1], stack.shape[0]), _range(begin[0], end[0], stack.shape[1])
     return Box((first, last), rows, columns)
 
 
 def patch_extent(start: Floats, column: Floats, row: Floats) -> tuple[Floats, Floats]:
-    """Lowest and highest frame coordinates (3,) of any pixel centre."""
+    """Lowest and highest stack coordinates (3,) of any pixel centre."""
     reach = SIZE - 1
     corners = np.stack([start, start + reach * column, start + reach * row, start + reach * (column + row)])
     return corners.min(axis=(0, 1)), corners.max(axis=(0, 1))

@@ -81,10 +81,10 @@ def _write_patient(folder: Path, rows: tuple[LesionRow, ...], table: PhantomTabl
     body = make_body(scan.centre, rng)
     streams = [_generator(seed, patient_id, row.lesion_id) for row in rows]
     levels = [table.levels(row, stream) for row, stream in zip(rows, streams, strict=True)]
-    lesions = make_lesions(scan.frame.to_frame(scan.centre), levels, streams)
-    hu = simulate_hu(scan.frame, body, lesions, rng, streams)
-    outlines = {row.roi: lesion.contours(scan.frame) for row, lesion in zip(rows, lesions, strict=True)}
-    identity = Identity(patient_id, _digest(hu, scan.frame.origins, outlines))
+    lesions = make_lesions(scan.stack.to_stack(scan.centre), levels, streams)
+    hu = simulate_hu(scan.stack, body, lesions, rng, streams)
+    outlines = {row.roi: lesion.contours(scan.stack) for row, lesion in zip(rows, lesions, strict=True)}
+    identity = Identity(patient_id, _digest(hu, scan.stack.origins, outlines))
     write_ct(folder / IMAGE_FOLDER, hu, scan, identity)
     write_rtstruct(folder / MASK_FILE, outlines, identity)
 

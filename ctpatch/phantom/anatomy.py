@@ -1,6 +1,6 @@
 """What is simulated: a body and its lesions, as outlines and as HU.
 
-A lesion is defined slice by slice in frame coordinates (mm along r, c, n). Its cross-section is the star-shaped polygon
+A lesion is defined slice by slice in stack coordinates (mm along r, c, n). Its cross-section is the star-shaped polygon
 whose vertices stand at `VERTICES` equal angles about the lesion's axis: that polygon is the drawn contour, and a voxel
 is in the lesion exactly when its centre is in that polygon.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..geometry import Floats, Frame
+from ..geometry import Floats, SliceStack
 
 TRAITS = ("lobulation", "spiculation", "rim", "texture")
 """Characteristics that shape a lesion; their manifest columns are `aux_lobulation` and so on."""
@@ -51,7 +51,7 @@ class Lesion:
     Attributes
     ----------
     centre : (3,) float64
-        Frame coordinates in mm.
+        SliceStack coordinates in mm.
     radius, half_height : float
         Mm in the slice and along n.
     outline : (VERTICES,) float64
@@ -96,16 +96,16 @@ class Lesion:
         a, b = radii[vertex], radii[(vertex + 1) % VERTICES]
         return a * b * np.sin(ANGLE) / (a * np.sin(phi) + b * np.sin(ANGLE - phi)) - np.hypot(x, y)
 
-    def contours(self, frame: Frame) -> dict[int, Floats]:
+    def contours(self, stack: SliceStack) -> dict[int, Floats]:
         """The polygon on each slice the lesion reaches, (VERTICES, 3) mm LPS by slice."""
         found = {}
-        for k, z in enumerate(frame.positions):
+        for k, z in enumerate(stack.positions):
             dz = float(z - self.centre[2])
             radii = self.radii(dz)
             if radii is not None:
                 angles = self.angles(dz)
                 steps = np.stack([radii * np.cos(angles), radii * np.sin(angles), np.full(VERTICES, dz)], axis=-1)
-                found[k] = frame.to_lps(self.centre + steps)
+                found[k] = stack.to_lps(self.centre + steps)
         return found
 
 
@@ -133,7 +133,7 @@ def make_body(centre: Floats, rng: np.random.Generator) -> Body:
 def make_lesions(
     middle: Floats, levels: Sequence[Mapping[str, float]], streams: Sequence[np.random.Generator]
 ) -> tuple[Lesion, ...]:
-    """The lesions of one patient about `middle` (frame coordinates): one near it, several on a ring around it.
+    """The lesions of one patient about `middle` (stack coordinates): one near it, several on a ring around it.
 
     `levels` and `streams` hold each lesion's levels (label and `TRAITS`, 0..1) and its own generator.
     """
@@ -146,7 +146,7 @@ def make_lesions(
 
 
 def simulate_hu(
-    frame: Frame,
+    stack: SliceStack,
     body: Body,
     lesions: Sequence[Lesion],
     rng: np.random.Generator,
@@ -156,24 +156,24 @@ def simulate_hu(
 
     `rng` makes the noise, `streams` each lesion's texture.
     """
-    shape = (len(frame), *frame.shape)
+    shape = (len(stack), *stack.shape)
     hu = rng.normal(0.0, NOISE_HU, shape)
     textures = [_texture(shape, lesion.texture_hu, own) for lesion, own in zip(lesions, streams, strict=True)]
-    for k in range(len(frame)):
-        points = pixel_centres(frame, k)
-        plane = body.hu(frame.to_lps(points))
+    for k in range(len(stack)):
+        points = pixel_centres(stack, k)
+        plane = body.hu(stack.to_lps(points))
         for lesion, texture in zip(lesions, textures, strict=True):
             plane = _add_lesion(plane, lesion, points, texture[k])
         hu[k] += plane
     return np.rint(np.maximum(hu, -1024)).astype(np.int16)
 
 
-def pixel_centres(frame: Frame, k: int) -> Floats:
-    """Frame coordinates of slice `k`'s pixel centres, (rows, columns, 3)."""
-    (rows, columns), (row_mm, column_mm) = frame.shape, frame.spacing
-    x, y, z = frame.offsets[k]
+def pixel_centres(stack: SliceStack, k: int) -> Floats:
+    """SliceStack coordinates of slice `k`'s pixel centres, (rows, columns, 3)."""
+    (rows, columns), (row_mm, column_mm) = stack.shape, stack.spacing
+    x, y, z = stack.offsets[k]
     grid = np.meshgrid(x + column_mm * np.arange(columns), y + row_mm * np.arange(rows))
-    return np.stack([*grid, np.full(frame.shape, z)], axis=-1)
+    return np.stack([*grid, np.full(stack.shape, z)], axis=-1)
 
 
 def _make_lesion(centre: Floats, level: Mapping[str, float], rng: np.random.Generator) -> Lesion:

@@ -44,7 +44,7 @@ class Identity:
 def write_ct(folder: Path, hu: NDArray[np.int16], scan: Scan, identity: Identity) -> None:
     """Write one CT Image Storage file per slice of `hu` (z, y, x) into `folder`, which is made."""
     folder.mkdir(parents=True)
-    frame = scan.frame
+    stack = scan.stack
     for k, plane in enumerate(hu):
         ds = _header(CTImageStorage, identity.uid("slice", k), identity, "CT", series=1)
         ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = identity.uid("frame"), ""
@@ -52,11 +52,11 @@ def write_ct(folder: Path, hu: NDArray[np.int16], scan: Scan, identity: Identity
         ds.AcquisitionNumber, ds.InstanceNumber, ds.KVP = 1, k + 1, "120"
         ds.SliceThickness = _decimal(scan.thickness)
         ds.GantryDetectorTilt = _decimal(scan.tilt)
-        ds.PixelSpacing = [_decimal(v) for v in frame.spacing]
-        ds.ImageOrientationPatient = [_decimal(v) for v in frame.axes[:2].ravel()]
-        ds.ImagePositionPatient = [_decimal(v) for v in frame.origins[k]]
+        ds.PixelSpacing = [_decimal(v) for v in stack.spacing]
+        ds.ImageOrientationPatient = [_decimal(v) for v in stack.axes[:2].ravel()]
+        ds.ImagePositionPatient = [_decimal(v) for v in stack.origins[k]]
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.Rows, ds.Columns = frame.shape
+        ds.Rows, ds.Columns = stack.shape
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
         ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = str(INTERCEPT), "1", "HU"
         ds.WindowCenter, ds.WindowWidth = "40", "400"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..geometry import Floats, Frame, make_frame, orthonormal_axes
+from ..geometry import Floats, SliceStack, make_stack, orthonormal_axes
 
 GEOMETRIES = ("axial", "oblique", "tilt", "uneven")
 FIELD_OF_VIEW_MM = 96.0
@@ -24,7 +24,7 @@ class Scan:
 
     Attributes
     ----------
-    frame : Frame
+    stack : SliceStack
         Where the slices lie.
     centre : (3,) float64
         Middle of the imaged volume in mm LPS.
@@ -34,7 +34,7 @@ class Scan:
         Gantry tilt in degrees.
     """
 
-    frame: Frame
+    stack: SliceStack
     centre: Floats
     thickness: float
     tilt: float
@@ -63,8 +63,8 @@ def make_scan(geometry: str, rng: np.random.Generator) -> Scan:
     shape = (int(np.ceil(FIELD_OF_VIEW_MM / row_mm)), int(np.ceil(FIELD_OF_VIEW_MM / column_mm)))
     corner = (shape[1] - 1) / 2 * column_mm * axes[0] + (shape[0] - 1) / 2 * row_mm * axes[1]
     origins = centre - corner + np.outer(_steps(thickness, geometry == "uneven"), table)
-    frame, _ = make_frame(axes, origins, (row_mm, column_mm), shape)
-    return Scan(frame, centre, thickness, tilt)
+    stack, _ = make_stack(axes, origins, (row_mm, column_mm), shape)
+    return Scan(stack, centre, thickness, tilt)
 
 
 def _steps(spacing: float, uneven: bool) -> Floats:

@@ -19,7 +19,7 @@ from ..dicom.dataset import parsing
 from ..errors import InputError
 from ..images.image import Image
 from ..lesion.mask import lesion_mask
-from .table import FORMULA
+from ..manifest import FORMULA
 
 OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"
 _SHOWN = 6
@@ -106,9 +106,9 @@ def _check_drawn(roi: DrawnROI, image: Image) -> tuple[str, ...]:
 def _overlap(roi: DrawnROI, image: Image) -> tuple[str, ...]:
     """Whether the contours make a mask only once somebody says how overlapping ones combine."""
     try:
-        lesion_mask(roi, image.frame)
+        lesion_mask(roi, image.stack)
     except InputError as error:
-        lesion_mask(roi, image.frame, overlap="union")  # what a rule does not mend is refused
+        lesion_mask(roi, image.stack, overlap="union")  # what a rule does not mend is refused
         return (f"ROI {roi.name!r}: {error.found}. Do: {error.do}",)
     return ()
 

@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..errors import InputError, relative
+from ..manifest import FORMULA, guarded
 
 COLUMNS = ("patient_id", "image", "mask", "roi", "series_uid", "lesion_id", "label")
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell may not begin with: spreadsheets run it (CWE-1236)."""
 
 
 def write_rows(rows: Sequence[Mapping[str, str]], out: Path) -> None:
@@ -58,5 +57,5 @@ def text_cell(text: str) -> str:
     try:
         float(text)
     except ValueError:
-        return f"'{text}"
+        return guarded(text)
     return text

@@ -1,7 +1,23 @@
 """The patch store: HDF5, readable with plain h5py; written once, by `StoreWriter`, and then only read."""
 
 from ..errors import CtpatchError, InputError, one_line
+from ..manifest import SPLITS, guarded, patient_key, unguarded
+from .disk import lock, replacing
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
 
-__all__ = ["CtpatchError", "InputError", "PatchStore", "SplitView", "StoreWriter", "one_line", "open_store"]
+__all__ = [
+    "SPLITS",
+    "CtpatchError",
+    "InputError",
+    "PatchStore",
+    "SplitView",
+    "StoreWriter",
+    "guarded",
+    "lock",
+    "one_line",
+    "open_store",
+    "patient_key",
+    "replacing",
+    "unguarded",
+]

@@ -7,7 +7,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..errors import CtpatchError
 
@@ -22,9 +22,49 @@ def writing(name: str) -> Iterator[None]:
         raise CtpatchError(f"{found}; free space or mend the disk, then run again") from error
 
 
-def private(path: str, flags: int) -> int:
+def owned(path: str, flags: int) -> int:
     """Opens files that only their owner may read: a store is its owner's to share."""
     return os.open(path, flags, 0o600)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+    """A file that takes the name `path`, flushed to the disk, when the block ends well; else nothing is left of it.
+
+    Parameters
+    ----------
+    path : Path
+    private : bool
+        Whether only its owner may read it.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb", opener=owned if private else None) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def lock(path: Path) -> IO[bytes] | None:
+    """An open file locked for this process, None where another one holds it.
+
+    The system unlocks it however the process ends, and when the file is closed. A file that has just been removed by
+    the one who held it is not locked: its folder is gone, or another's.
+    """
+    import fcntl  # not on Windows, where stores can be read
+
+    file = open(path, "wb", opener=owned)  # noqa: SIM115 - held open as long as the lock is
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            return file
+    except OSError:
+        pass
+    file.close()
+    return None
 
 
 def sync(path: Path) -> None:
@@ -44,7 +84,7 @@ class Sink(io.FileIO):
     """
 
     def __init__(self, path: Path):
-        super().__init__(path, "w+", opener=private)
+        super().__init__(path, "w+", opener=owned)
         self._failure: OSError | None = None
 
     def write(self, data: Any) -> int:

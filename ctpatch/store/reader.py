@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
+from ..manifest import SPLITS
+from ..recipe import WINDOWS
 from . import schema
 from .verify import check_layout
 
@@ -121,6 +123,26 @@ class PatchStore:
         return self._document("recipe")
 
     @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """(lowest, highest) HU of the R, G and B channel of its pictures, as the recipe says, else ctpatch's own.
+
+        Raises
+        ------
+        InputError
+            When the recipe's windows are not three pairs of increasing whole numbers.
+        """
+        rendering = self.recipe.get("rendering", {})
+        told = rendering.get("windows_hu", WINDOWS) if isinstance(rendering, dict) else None
+        try:
+            windows = tuple((low, high) for low, high in told)  # type: ignore[union-attr]
+            good = len(windows) == 3 and all(type(a) is type(b) is int and a < b for a, b in windows)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise InputError(f"rendering windows {told!r:.80} are no three windows", "build it again", self.path)
+        return windows
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """What the store was made from, and with which versions."""
         return self._document("provenance")
@@ -132,8 +154,8 @@ class PatchStore:
 
     def split(self, name: str) -> SplitView:
         """The patches of `train`, `val` or `test`."""
-        if name not in schema.SPLITS:
-            raise KeyError(f"{name!r} is none of {', '.join(schema.SPLITS)}")
+        if name not in SPLITS:
+            raise KeyError(f"{name!r} is none of {', '.join(SPLITS)}")
         return SplitView(self, name)
 
     def _document(self, name: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
-from .schema import PATCHES, SPLITS
+from ..manifest import SPLITS
+from .schema import PATCHES
 
 try:  # the same format at several times zlib's speed; machines that only read or convert can do without
     from isal import isal_zlib as zlib

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 FORMAT = "ctpatch"
 VERSION = 1
 LIBVER = ("v110", "v110")  # pinned: the same content gives the same bytes, and HDF5 >= 1.10 reads it
-SPLITS = ("train", "val", "test")
 JSON_LIMIT = 64 * 2**20
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from ..errors import one_line
+from ..manifest import SPLITS
 from . import PatchStore, open_store
-from .schema import SPLITS
 
 MOST_LEVELS = 20
 """Levels without names are counted one by one up to this many."""

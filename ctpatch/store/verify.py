@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 
 from ..errors import InputError, one_line
+from ..manifest import SPLITS
 from . import schema
 from .records import inflate
 
@@ -177,7 +178,7 @@ def _layout_problems(root: h5py.File, size: int) -> Iterator[str]:
     tables = {
         "lesions": schema.LESIONS,
         "skipped": schema.SKIPPED,
-        **dict.fromkeys(schema.SPLITS, schema.PATCHES),
+        **dict.fromkeys(SPLITS, schema.PATCHES),
     }
     yield from _children(root, {*tables, *schema.DOCUMENTS}, set())
     aux = _aux_names(root["lesions"])

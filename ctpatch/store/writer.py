@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
+from ..manifest import SPLITS
 from . import schema
 from .disk import Sink, sync, writing
 from .records import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
-from .schema import IMAGES, PATCHES, SPLITS
+from .schema import IMAGES, PATCHES
 
 
 class StoreWriter:

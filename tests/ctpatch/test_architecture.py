@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ORDER = [
     "errors",
     "geometry",
+    "images.image",
+    "recipe",
     "manifest",
     "workers",
     "dicom",
@@ -19,7 +21,6 @@ ORDER = [
     "contours",
     "lesion",
     "patches",
-    "recipe",
     "store.schema",
     "store.records",
     "store.verify",

@@ -555,12 +555,12 @@ def test_23_volumes_lie_where_their_headers_say(tmp_path: Path, name: str, orien
     volume(tmp_path, name, ORIENTATIONS.get(orientation, synthetic.AXIAL))
     store = awkward.built(tmp_path, image=f"image{name}", mask=f"mask{name}")
     plan = awkward.plan(tmp_path, image=f"image{name}", mask=f"mask{name}")
-    where = awkward.points(store, plan.image.frame.axes)
+    where = awkward.points(store, plan.image.stack.axes)
     truth = (where - awkward.ORIGIN) @ awkward.GRADIENT
     inside = store.hu > -1024
     assert inside.mean() > 0.5
     assert np.abs((store.hu - truth)[inside]).max() <= 1.0 + 0.5 * awkward.GRADIENT @ (3, 3, 3)
-    deep = np.abs(where - plan.image.frame.to_lps(plan.planes.point)[0]).max(axis=-1) < 12
+    deep = np.abs(where - plan.image.stack.to_lps(plan.planes.point)[0]).max(axis=-1) < 12
     assert np.abs((store.hu - truth)[deep]).max() <= 1.0
     assert len(awkward.voxels(plan.mask)) == len(awkward.lesion_voxels())
 

@@ -39,7 +39,8 @@ from segments import volume, write_seg
 import ctpatch.build.run
 import ctpatch.dicom.dataset
 from ctpatch.build.run import build
-from ctpatch.images import decoding, volume_file
+from ctpatch.dicom import pixel_data
+from ctpatch.images import volume_file
 from ctpatch.recipe import BuildOptions, Recipe
 from ctpatch.store import open_store
 
@@ -588,7 +589,7 @@ def assert_undecoded(folder: Path, ct: synthetic.Series, found: str, monkeypatch
         return iter_pixels(dataset, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pydicom.pixels.utils, "iter_pixels", guarded)
-    monkeypatch.setattr(decoding, "_decoder", lambda _: lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(pixel_data, "_decoder", lambda _: lambda function, *arguments: function(*arguments))
     awkward.manifest(folder)
     result = awkward.build(folder)
     assert result.status == 2

@@ -21,7 +21,7 @@ import synthetic as syn
 
 from ctpatch.contours.roi import DrawnROI
 from ctpatch.errors import InputError
-from ctpatch.geometry import Frame
+from ctpatch.geometry import SliceStack
 from ctpatch.lesion.mask import lesion_mask
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -147,14 +147,14 @@ PLACES = (
 )
 
 
-def frame_of(series: oracle.Series) -> Frame:
+def stack_of(series: oracle.Series) -> SliceStack:
     axes = np.stack([series.r, series.c, series.n])
-    return Frame(axes, series.origins, (series.row_step, series.column_step), series.hu.shape[1:])
+    return SliceStack(axes, series.origins, (series.row_step, series.column_step), series.hu.shape[1:])
 
 
 def voxels(series: oracle.Series, contours: list[np.ndarray]) -> np.ndarray:
     """ctpatch's answer on the whole grid."""
-    roi = lesion_mask(DrawnROI("GTV", tuple(contours)), frame_of(series))
+    roi = lesion_mask(DrawnROI("GTV", tuple(contours)), stack_of(series))
     mask = np.zeros(series.hu.shape, dtype=bool)
     mask[tuple(slice(a, a + n) for a, n in zip(roi.corner, roi.voxels.shape, strict=True))] = roi.voxels
     return mask

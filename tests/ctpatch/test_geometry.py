@@ -9,7 +9,7 @@ from ctpatch.geometry import (
     TIE,
     find_gaps,
     half_spacings,
-    make_frame,
+    make_stack,
     nearest_pixels,
     nearest_slices,
     orthonormal_axes,
@@ -106,7 +106,7 @@ def test_orientation_that_is_none(iop):
 
 def test_single_slice_is_refused():
     with pytest.raises(InputError, match="single slice"):
-        make_frame(np.eye(3), [[0, 0, 0]], (1, 1), (4, 4))
+        make_stack(np.eye(3), [[0, 0, 0]], (1, 1), (4, 4))
 
 
 @given(order=st.permutations(range(5)), shear=st.tuples(st.floats(-0.5, 0.5), st.floats(-0.5, 0.5)))
@@ -114,10 +114,10 @@ def test_frame_sorts_along_the_normal_and_converts_both_ways(order, shear):
     iop = synthetic.rotation_iop((15, 5, -25))
     axes = synthetic.axes_of(iop)
     origins = synthetic.slice_origins([0, 1, 3, 4, 6], (-50, 20, 300), iop, shear)
-    frame, found = make_frame(axes, origins[list(order)], (0.7, 0.9), (30, 40))
+    stack, found = make_stack(axes, origins[list(order)], (0.7, 0.9), (30, 40))
     np.testing.assert_array_equal(np.array(order)[found], range(5))
-    np.testing.assert_allclose(frame.positions, [0, 1, 3, 4, 6], atol=1e-9)
+    np.testing.assert_allclose(stack.positions, [0, 1, 3, 4, 6], atol=1e-9)
     points = np.random.default_rng(0).normal(size=(4, 3)) * 50
-    np.testing.assert_allclose(frame.to_lps(frame.to_frame(points)), points, atol=1e-9)
+    np.testing.assert_allclose(stack.to_lps(stack.to_stack(points)), points, atol=1e-9)
     voxels = synthetic.grid(axes, origins, (0.7, 0.9), (30, 40))
-    np.testing.assert_allclose(frame.to_pixels(frame.to_frame(voxels[3, 7, 11]), 3), (11, 7), atol=1e-9)
+    np.testing.assert_allclose(stack.to_pixels(stack.to_stack(voxels[3, 7, 11]), 3), (11, 7), atol=1e-9)

@@ -7,32 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctpatch.contours.roi import VoxelROI
-from ctpatch.geometry import TIE, Frame
+from ctpatch.geometry import TIE, SliceStack
 from ctpatch.lesion.lattice import LesionLattice, lesion_lattice
 
 SHAPE = (5, 6)
 
 
-def frame_of(widths, shear, spacing):
+def stack_of(widths, shear, spacing):
     """A stack whose slices move by `shear` (r, c) mm from one to the next."""
     positions = np.concatenate([[0.0], np.cumsum(widths)])
     moved = np.outer(np.arange(len(positions)), shear)
-    return Frame(np.eye(3), np.column_stack([moved, positions]), spacing, SHAPE)
+    return SliceStack(np.eye(3), np.column_stack([moved, positions]), spacing, SHAPE)
 
 
-def brute(mask, frame, spacing):
+def brute(mask, stack, spacing):
     """Every lattice point around the whole image, each looked at on its own; a set of (z, y, x) indices."""
     voxels = {tuple(at) for at in np.argwhere(mask.voxels) + mask.corner}
-    low = np.floor((frame.offsets.min(axis=0) - 10) / spacing).astype(int)
-    high = np.ceil((frame.offsets.max(axis=0) + 15) / spacing).astype(int)
+    low = np.floor((stack.offsets.min(axis=0) - 10) / spacing).astype(int)
+    high = np.ceil((stack.offsets.max(axis=0) + 15) / spacing).astype(int)
     found = set()
     lines = [range(a, b) for a, b in zip(low[::-1], high[::-1], strict=True)]
     for z in lines[0]:
-        slices = tied_slices(frame.positions, z * spacing)
+        slices = tied_slices(stack.positions, z * spacing)
         for k in slices:
-            rows = {y: tied_pixels((y * spacing - frame.offsets[k, 1]) / frame.spacing[0], SHAPE[0]) for y in lines[1]}
+            rows = {y: tied_pixels((y * spacing - stack.offsets[k, 1]) / stack.spacing[0], SHAPE[0]) for y in lines[1]}
             columns = {
-                x: tied_pixels((x * spacing - frame.offsets[k, 0]) / frame.spacing[1], SHAPE[1]) for x in lines[2]
+                x: tied_pixels((x * spacing - stack.offsets[k, 0]) / stack.spacing[1], SHAPE[1]) for x in lines[2]
             }
             for y, x in itertools.product(lines[1], lines[2]):
                 if any((k, j, i) in voxels for j in rows[y] for i in columns[x]):
@@ -67,17 +67,17 @@ rois = st.builds(
 )
 # multiples of the lattice's spacing give ties everywhere, the others none
 frames = st.builds(
-    frame_of,
+    stack_of,
     st.lists(st.sampled_from([0.5, 1.0, 1.7, 2.5]), min_size=3, max_size=3),
     st.tuples(st.sampled_from([0.0, 0.25, -0.5, 0.33]), st.sampled_from([0.0, 0.5, -0.77])),
     st.tuples(st.sampled_from([0.5, 1.0, 0.93, 1.5]), st.sampled_from([1.0, 2.0, 0.71])),
 )
 
 
-@given(mask=rois, frame=frames, spacing=st.sampled_from([0.5, 0.8]))
-def test_lattice_is_brute_force(mask, frame, spacing):
-    wanted = brute(mask, frame, spacing)
-    lattice = lesion_lattice(mask, frame, spacing)
+@given(mask=rois, stack=frames, spacing=st.sampled_from([0.5, 0.8]))
+def test_lattice_is_brute_force(mask, stack, spacing):
+    wanted = brute(mask, stack, spacing)
+    lattice = lesion_lattice(mask, stack, spacing)
     if wanted:
         assert points_of(lattice) == wanted
     else:
@@ -86,16 +86,16 @@ def test_lattice_is_brute_force(mask, frame, spacing):
 
 def test_ties_belong_to_any_tied_voxel():
     """1 mm voxels on a 0.5 mm lattice: a point on a border belongs to both sides, so 3 points a side and 27 in all."""
-    frame = frame_of([1.0, 1.0, 1.0], (0.0, 0.0), (1.0, 1.0))
+    stack = stack_of([1.0, 1.0, 1.0], (0.0, 0.0), (1.0, 1.0))
     for corner in ((1, 2, 3), (0, 0, 0), (3, 4, 5)):
-        lattice = lesion_lattice(VoxelROI("r", corner, np.ones((1, 1, 1), bool)), frame, 0.5)
+        lattice = lesion_lattice(VoxelROI("r", corner, np.ones((1, 1, 1), bool)), stack, 0.5)
         around = [range(2 * c - 1, 2 * c + 2) for c in corner]
         assert points_of(lattice) == set(itertools.product(*around))
 
 
 def test_points_beyond_every_voxel_are_never_in():
-    frame = frame_of([1.0, 4.0], (0.0, 0.0), (1.0, 1.0))
-    lattice = lesion_lattice(VoxelROI("r", (0, 0, 0), np.ones((3, *SHAPE), bool)), frame, 0.5)
+    stack = stack_of([1.0, 4.0], (0.0, 0.0), (1.0, 1.0))
+    lattice = lesion_lattice(VoxelROI("r", (0, 0, 0), np.ones((3, *SHAPE), bool)), stack, 0.5)
     z, y, x = (sorted({p[axis] * 0.5 for p in points_of(lattice)}) for axis in range(3))
     assert (z[0], z[-1]) == (-0.5, 7.0)
     assert (y[0], y[-1]) == (-0.5, 4.5)
@@ -103,10 +103,10 @@ def test_points_beyond_every_voxel_are_never_in():
 
 
 def test_voxels_between_lattice_points_keep_the_nearest_point():
-    frame = frame_of([0.1, 0.1], (0.0, 0.0), (0.1, 0.1))
-    lattice = lesion_lattice(VoxelROI("r", (1, 2, 1), np.ones((1, 1, 2), bool)), frame, 0.5)
+    stack = stack_of([0.1, 0.1], (0.0, 0.0), (0.1, 0.1))
+    lattice = lesion_lattice(VoxelROI("r", (1, 2, 1), np.ones((1, 1, 2), bool)), stack, 0.5)
     assert points_of(lattice) == {(0, 0, 0)}
-    lattice = lesion_lattice(VoxelROI("r", (1, 4, 4), np.ones((1, 1, 1), bool)), frame, 0.5)
+    lattice = lesion_lattice(VoxelROI("r", (1, 4, 4), np.ones((1, 1, 1), bool)), stack, 0.5)
     assert points_of(lattice) == {(0, 1, 1)}  # 0.4 mm is nearer to 0.5 than to 0
 
 

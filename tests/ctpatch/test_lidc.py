@@ -23,7 +23,7 @@ from ctpatch.contours import lidc_lesions
 from ctpatch.contours.lidc import find_lesion, place_lesion, read_lidc, read_lidc_roi
 from ctpatch.contours.lidc_xml import LidcNodule, is_lidc, parse_lidc
 from ctpatch.errors import InputError
-from ctpatch.geometry import Frame, make_frame, orthonormal_axes
+from ctpatch.geometry import SliceStack, make_stack, orthonormal_axes
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "lidc"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the shared LIDC-IDRI files are not here")
@@ -34,7 +34,7 @@ real = pytest.mark.skipif(not DATA.is_dir(), reason="the shared LIDC-IDRI files 
 
 @dataclass(frozen=True)
 class Image:
-    frame: Frame
+    stack: SliceStack
     uid: str = "1.2.3"
     frame_of_reference: str = ""
     sop_uids: tuple[str, ...] = ()
@@ -49,8 +49,8 @@ def image(
     iop: tuple[float, ...] = (1, 0, 0, 0, 1, 0),
 ) -> Image:
     origins = [(-100.0, -80.0, k * SPACING) for k in slices]
-    frame, order = make_frame(orthonormal_axes(iop), origins, (0.7, 0.7), shape)
-    return Image(frame, uid, sop_uids=tuple(sop_uid(slices[i]) for i in order) if sops else ())
+    stack, order = make_stack(orthonormal_axes(iop), origins, (0.7, 0.7), shape)
+    return Image(stack, uid, sop_uids=tuple(sop_uid(slices[i]) for i in order) if sops else ())
 
 
 def placed(path: Path, roi: str, shape: tuple[int, int, int], on: Image, **options: float) -> np.ndarray:

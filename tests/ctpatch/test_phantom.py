@@ -180,7 +180,7 @@ def test_slices_lie_as_asked(cohort):
 
 
 def test_pixel_spacings_differ_between_rows_and_columns_in_some_series():
-    spacings = [make_scan("axial", np.random.default_rng(seed)).frame.spacing for seed in range(20)]
+    spacings = [make_scan("axial", np.random.default_rng(seed)).stack.spacing for seed in range(20)]
     assert 4 <= sum(row != column for row, column in spacings) <= 16
 
 
@@ -271,17 +271,17 @@ def test_lesions_lie_inside_the_image(geometry):
     for seed in range(10):
         scan = make_scan(geometry, np.random.default_rng(seed))
         levels = [dict.fromkeys(("label", *anatomy.TRAITS), 1.0)] * anatomy.MAX_LESIONS
-        for lesion in make(levels, range(seed, seed + len(levels)), scan.frame.to_frame(scan.centre)):
-            contours = lesion.contours(scan.frame)
+        for lesion in make(levels, range(seed, seed + len(levels)), scan.stack.to_stack(scan.centre)):
+            contours = lesion.contours(scan.stack)
             assert len(contours) >= 2
             assert min(contours) > 0
-            assert max(contours) < len(scan.frame) - 1
+            assert max(contours) < len(scan.stack) - 1
             for k, points in contours.items():
-                column, row = scan.frame.to_pixels(scan.frame.to_frame(points), k).T
+                column, row = scan.stack.to_pixels(scan.stack.to_stack(points), k).T
                 assert column.min() > 0
-                assert column.max() < scan.frame.shape[1] - 1
+                assert column.max() < scan.stack.shape[1] - 1
                 assert row.min() > 0
-                assert row.max() < scan.frame.shape[0] - 1
+                assert row.max() < scan.stack.shape[0] - 1
 
 
 def test_an_even_outline_is_an_ellipsoid():
@@ -318,14 +318,14 @@ def test_rim_and_texture_show_in_the_hu(monkeypatch):
     body = anatomy.make_body(scan.centre, np.random.default_rng(0))
 
     def core_and_shell(**fields):
-        middle = scan.frame.to_frame(scan.centre)
+        middle = scan.stack.to_stack(scan.centre)
         lesion = anatomy.Lesion(
             middle, 10.0, 10.0, np.ones(anatomy.VERTICES), **({"hu": 80, "rim_hu": 0, "texture_hu": 0} | fields)
         )
         rng = np.random.default_rng(1)
-        hu = anatomy.simulate_hu(scan.frame, body, [lesion], rng, [rng])
-        k = int(np.argmin(abs(scan.frame.positions - middle[2])))
-        x, y, _ = np.moveaxis(anatomy.pixel_centres(scan.frame, k) - middle, -1, 0)
+        hu = anatomy.simulate_hu(scan.stack, body, [lesion], rng, [rng])
+        k = int(np.argmin(abs(scan.stack.positions - middle[2])))
+        x, y, _ = np.moveaxis(anatomy.pixel_centres(scan.stack, k) - middle, -1, 0)
         rho = np.hypot(x, y)
         return hu[k][rho < 5], hu[k][(rho > 8) & (rho < 9)]
 

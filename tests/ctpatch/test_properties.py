@@ -208,7 +208,7 @@ def patches(telling: Telling, iop: Sequence[float] = synthetic.AXIAL) -> dict[st
     assert (lesion.label, lesion.aux) == (telling.label, {"size": 1.0})
     hu = np.frombuffer(b"".join(zlib.decompress(stream) for stream in found.images["hu"]), np.int16)
     center = found.columns["center"] - np.array(telling.shift) / 64
-    about = np.array([lesion.diameter_mm, len(plan.image.frame), *plan.mask.corner, *plan.mask.voxels.shape])
+    about = np.array([lesion.diameter_mm, len(plan.image.stack), *plan.mask.corner, *plan.mask.voxels.shape])
     return {**found.columns, "center": center, "hu": hu, "mask": plan.mask.voxels, "about": about}
 
 

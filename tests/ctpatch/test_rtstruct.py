@@ -207,7 +207,7 @@ def test_re_exported_series_fit_by_geometry(case: Path) -> None:
     drawn = [e for e in dataset.ROIContourSequence if e.ReferencedROINumber == numbers["GTV_Mass_CT"]]
     expected = [np.array(item.ContourData, float).reshape(-1, 3) for item in drawn[0].ContourSequence]
     assert all(np.array_equal(a, b) for a, b in zip(roi.contours, expected, strict=True))
-    assert lesion_mask(roi, image.frame).voxels.any()
+    assert lesion_mask(roi, image.stack).voxels.any()
 
 
 @needs_data
@@ -295,7 +295,7 @@ def test_random_bytes_in_a_file_are_read_or_refused(tmp_path: Path, ct: syntheti
         try:
             roi = read_rtstruct(damaged, "GTV")
             check_reference(roi, image)
-            lesion_mask(roi, image.frame)
+            lesion_mask(roi, image.stack)
         except InputError as error:
             awkward.assert_told(error)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ctpatch.geometry import Frame
+from ctpatch.geometry import SliceStack
 from ctpatch.patches.planes import Planes, center_plane
 from ctpatch.patches.sample import needed_box, patch_extent, sample_planes
 
@@ -18,8 +18,8 @@ class MemoryImage:
     def __init__(self, hu, positions, spacing=(1.25, 1.0), shear=(0.0, 0.0), origin=(0.0, 0.0)):
         self.hu = np.asarray(hu, np.float32)
         offsets = [(origin[0] + shear[0] * z, origin[1] + shear[1] * z, z) for z in positions]
-        # frame coordinates start at the first voxel; the axes are the identity, so LPS is the frame
-        self.frame = Frame(np.eye(3), np.array(offsets), spacing, self.hu.shape[1:])
+        # stack coordinates start at the first voxel; the axes are the identity, so LPS is the stack
+        self.stack = SliceStack(np.eye(3), np.array(offsets), spacing, self.hu.shape[1:])
         self.boxes = []
 
     def read_hu(self, box):
@@ -46,7 +46,7 @@ def planes_at(points, plane=0, angle=0.0, shift=(0.0, 0.0)):
 
 
 def coordinates(planes, spacing):
-    """Frame coordinates of all pixels, (N, 64, 64, 3)."""
+    """Stack coordinates of all pixels, (N, 64, 64, 3)."""
     start, column, row = planes.pixels(spacing)
     a, b = np.indices((64, 64))
     return start[:, None, None] + b[None, ..., None] * column[:, None, None] + a[None, ..., None] * row[:, None, None]
@@ -58,7 +58,7 @@ def by_the_formula(image, at):
 
 
 def value_at(image, x, y, z):
-    positions, hu = image.frame.positions, image.hu
+    positions, hu = image.stack.positions, image.hu
     first, last = positions[0], positions[-1]
     if z < first - (positions[1] - first) / 2 - 1e-9 or z > last + (last - positions[-2]) / 2 + 1e-9:
         return AIR
@@ -77,9 +77,9 @@ def value_at(image, x, y, z):
 
 
 def value_in_slice(image, k, x, y):
-    rows, columns = image.frame.shape
-    i = (x - image.frame.offsets[k, 0]) / image.frame.spacing[1]
-    j = (y - image.frame.offsets[k, 1]) / image.frame.spacing[0]
+    rows, columns = image.stack.shape
+    i = (x - image.stack.offsets[k, 0]) / image.stack.spacing[1]
+    j = (y - image.stack.offsets[k, 1]) / image.stack.spacing[0]
     if not (-0.5 - 1e-9 <= i <= columns - 0.5 + 1e-9 and -0.5 - 1e-9 <= j <= rows - 0.5 + 1e-9):
         return None
     i, j = min(max(i, 0), columns - 1), min(max(j, 0), rows - 1)
@@ -204,7 +204,7 @@ def test_only_the_box_around_the_planes_is_read():
 @pytest.mark.parametrize("point", [(0, 0, 0), (47, 48, 10), (-900, 20, 5), (900, 900, 900)])
 def test_box_is_within_the_image_and_two_wide(point):
     image = linear(EVEN)
-    box = needed_box(image.frame, *planes_at(point).pixels(0.5))
+    box = needed_box(image.stack, *planes_at(point).pixels(0.5))
     for (start, stop), size in zip((box.slices, box.rows, box.columns), image.hu.shape, strict=True):
         assert 0 <= start <= stop - 2
         assert stop <= size

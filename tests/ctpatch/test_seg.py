@@ -22,7 +22,7 @@ from segments import frames_of, set_frames, write_seg
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.contours.seg import choose_segment, read_seg, seg_info
 from ctpatch.errors import InputError
-from ctpatch.geometry import Frame, make_frame, orthonormal_axes
+from ctpatch.geometry import SliceStack, make_stack, orthonormal_axes
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "seg" / "dcmqi"
 SHAPE, SPACING = (6, 9, 7), (2.0, 1.5)  # 63 pixels a frame: bit-packed frames begin within bytes
@@ -32,7 +32,7 @@ MASK = np.random.default_rng(11).random(SHAPE) < 0.4
 
 @dataclass(frozen=True)
 class FakeImage:
-    frame: Frame
+    stack: SliceStack
     uid: str = "1.2.3"
     frame_of_reference: str = "1.2.9"
     sop_uids: tuple[str, ...] = ("1.2.3.1",)
@@ -40,9 +40,9 @@ class FakeImage:
 
 
 def image_of(series: syn.Series, **change: Any) -> FakeImage:
-    frame, _ = make_frame(series.axes, series.origins, series.spacing, series.shape[1:])
+    stack, _ = make_stack(series.axes, series.origins, series.spacing, series.shape[1:])
     known = {"uid": series.series_uid, "frame_of_reference": series.frame_uid, "sop_uids": series.sop_uids}
-    return FakeImage(frame, **(known | change))
+    return FakeImage(stack, **(known | change))
 
 
 def write_ct(folder: Path, **options: Any) -> syn.Series:
@@ -53,8 +53,8 @@ def write_ct(folder: Path, **options: Any) -> syn.Series:
     return syn.write_series(folder / "ct", syn.texture_hu(SHAPE), spacing=SPACING, edit=thickness, **options)
 
 
-def full(roi: VoxelROI, frame: Frame) -> np.ndarray:
-    out = np.zeros((len(frame), *frame.shape), bool)
+def full(roi: VoxelROI, stack: SliceStack) -> np.ndarray:
+    out = np.zeros((len(stack), *stack.shape), bool)
     out[tuple(slice(a, a + n) for a, n in zip(roi.corner, roi.voxels.shape, strict=True))] = roi.voxels
     return out
 
@@ -79,7 +79,7 @@ def test_the_mask_that_was_written(tmp_path: Path, kind: str, iop: Any) -> None:
     image = image_of(series)
     path = write_seg(tmp_path / "seg.dcm", series, {"Lesion": MASK}, kind)
     roi = read_seg(path, "", image)
-    np.testing.assert_array_equal(full(roi, image.frame), MASK)
+    np.testing.assert_array_equal(full(roi, image.stack), MASK)
     assert roi.name == "Lesion"
     assert any("fractional" in note for note in roi.notes) == (kind == "FRACTIONAL")
     info = seg_info(path)
@@ -98,7 +98,7 @@ def test_overlapping_segments(tmp_path: Path, kind: str) -> None:
     path = write_seg(tmp_path / "seg.dcm", series, masks, kind)
     for number, (label, mask) in enumerate(masks.items(), start=1):
         for roi in (label, label.upper(), f" {label} ", str(number)):
-            np.testing.assert_array_equal(full(read_seg(path, roi, image), image.frame), mask)
+            np.testing.assert_array_equal(full(read_seg(path, roi, image), image.stack), mask)
 
 
 def test_labelmap_segments(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_labelmap_segments(tmp_path: Path) -> None:
     values = np.random.default_rng(4).integers(0, 4, SHAPE)
     path = write_seg(tmp_path / "seg.dcm", series, {f"part {n}": values == n for n in (1, 2, 3)}, "LABELMAP")
     for n in (1, 2, 3):
-        np.testing.assert_array_equal(full(read_seg(path, f"part {n}", image), image.frame), values == n)
+        np.testing.assert_array_equal(full(read_seg(path, f"part {n}", image), image.stack), values == n)
     refused("no segment 'Background'", path, "Background", image)
 
 
@@ -121,7 +121,7 @@ def test_fractions_from_one_half_on(tmp_path: Path) -> None:
     for values, frame in zip(stored.pixel_array, stored.PerFrameFunctionalGroupsSequence, strict=True):
         z = (frame.PlanePositionSequence[0].ImagePositionPatient[2] + 700) / 2.5
         expected[round(z)] = values >= 50
-    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.frame), expected)
+    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.stack), expected)
     assert np.abs(expected ^ (fractions >= 0.5)).sum() < 10  # only what rounding to hundredths moves
 
 
@@ -132,7 +132,7 @@ def test_rle(tmp_path: Path) -> None:
         tmp_path / "seg.dcm", series, {"a": MASK}, "FRACTIONAL",
         edit=lambda ds: ds.compress(RLELossless, encoding_plugin="pydicom"),
     )  # fmt: skip
-    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.frame), MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.stack), MASK)
 
 
 def test_sparse_frames_lie_where_they_say(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_sparse_frames_lie_where_they_say(tmp_path: Path) -> None:
     path = write_seg(tmp_path / "seg.dcm", series, {"a": mask})
     assert pydicom.dcmread(path).NumberOfFrames == 3
     roi = read_seg(path, "a", image)
-    np.testing.assert_array_equal(full(roi, image.frame), mask)
+    np.testing.assert_array_equal(full(roi, image.stack), mask)
     assert roi.corner[0] == 1
 
 
@@ -180,20 +180,20 @@ def test_frame_order_and_flipped_pixels_do_not_matter(
         set_frames(ds, frames)
 
     path = write_seg(folder / "seg.dcm", series, {"a": MASK}, edit=rewrite)
-    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.frame), MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "a", image), image.stack), MASK)
 
 
 def fake_of_folder(folder: Path) -> FakeImage:
     headers = [pydicom.dcmread(p, stop_before_pixels=True) for p in folder.glob("*.dcm")]
     first = headers[0]
-    frame, order = make_frame(
+    stack, order = make_stack(
         orthonormal_axes(first.ImageOrientationPatient),
         [h.ImagePositionPatient for h in headers],
         first.PixelSpacing,
         (first.Rows, first.Columns),
     )
     sops = tuple(headers[i].SOPInstanceUID for i in order)
-    return FakeImage(frame, first.SeriesInstanceUID, first.FrameOfReferenceUID, sops)
+    return FakeImage(stack, first.SeriesInstanceUID, first.FrameOfReferenceUID, sops)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_dcmqi_objects_as_their_nrrd_twins(name: str, roi: str, oracle: str, val
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(DATA / f"{oracle}.nrrd"))) == value
     for accept in (False, True):
         found = read_seg(DATA / f"{name}.dcm", roi, image, resample=accept)
-        np.testing.assert_array_equal(full(found, image.frame), expected)
+        np.testing.assert_array_equal(full(found, image.stack), expected)
         assert found.notes == ()
 
 
@@ -268,7 +268,7 @@ def test_two_segments_of_one_label_and_an_empty_one(tmp_path: Path) -> None:
 
     path = write_seg(tmp_path / "seg.dcm", series, masks, edit=rename)
     refused("'a' means segments 1 and 2", path, "a", image)
-    np.testing.assert_array_equal(full(read_seg(path, "2", image), image.frame), ~MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "2", image), image.stack), ~MASK)
     refused(r"segment 3 \('none'\) is empty", path, "none", image)
 
 
@@ -283,7 +283,7 @@ def test_another_frame_of_reference(tmp_path: Path) -> None:
     assert f"…{series.frame_uid[-12:]}, of the image 1.2.77" in line
     assert series.frame_uid not in line
     roi = read_seg(path, "a", image, frame_ok=True)
-    np.testing.assert_array_equal(full(roi, image.frame), MASK)
+    np.testing.assert_array_equal(full(roi, image.stack), MASK)
     assert roi.notes == ("the contours' frame of reference is another one; accepted by the manifest",)
 
 
@@ -292,7 +292,7 @@ def test_another_series_of_the_same_frame_of_reference(tmp_path: Path) -> None:
     path = write_seg(tmp_path / "seg.dcm", series, {"a": MASK})
     image = image_of(series, uid="1.2.77")
     roi = read_seg(path, "a", image)
-    np.testing.assert_array_equal(full(roi, image.frame), MASK)
+    np.testing.assert_array_equal(full(roi, image.stack), MASK)
     assert "refers to another series" in roi.notes[0]
 
 
@@ -311,15 +311,15 @@ def test_another_series_and_no_frame_of_reference(tmp_path: Path, whose: str) ->
     line = refused("shares no FrameOfReferenceUID", path, "a", image)
     assert f"series …{series.series_uid[-12:]}, not to 1.2.77," in line
     assert series.series_uid not in line
-    np.testing.assert_array_equal(full(read_seg(path, "a", image, frame_ok=True), image.frame), MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "a", image, frame_ok=True), image.stack), MASK)
 
 
 def test_a_volume_file_has_no_uids_to_compare(tmp_path: Path) -> None:
     series = write_ct(tmp_path)
     path = write_seg(tmp_path / "seg.dcm", series, {"a": MASK})
-    image = FakeImage(image_of(series).frame, "0" * 64, "", ())
+    image = FakeImage(image_of(series).stack, "0" * 64, "", ())
     roi = read_seg(path, "a", image)
-    np.testing.assert_array_equal(full(roi, image.frame), MASK)
+    np.testing.assert_array_equal(full(roi, image.stack), MASK)
     assert "coordinates alone" in roi.notes[0]
 
 
@@ -327,9 +327,9 @@ def test_a_volume_file_has_no_uids_to_compare(tmp_path: Path) -> None:
 
 
 def moved(image: FakeImage, by: Any) -> FakeImage:
-    frame = image.frame
+    stack = image.stack
     return FakeImage(
-        Frame(frame.axes, frame.origins + np.asarray(by) @ frame.axes, frame.spacing, frame.shape),
+        SliceStack(stack.axes, stack.origins + np.asarray(by) @ stack.axes, stack.spacing, stack.shape),
         image.uid, image.frame_of_reference, image.sop_uids,
     )  # fmt: skip
 
@@ -341,7 +341,7 @@ def test_frames_off_the_slices(tmp_path: Path) -> None:
     assert "`resample`" in line
     refused("is 112 mm from the nearest slice", path, "a", moved(image_of(series), (0, 0, -112.5)))
     within = moved(image_of(series), (0, 0, 5e-4))
-    np.testing.assert_array_equal(full(read_seg(path, "a", within), within.frame), MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "a", within), within.stack), MASK)
 
 
 def test_empty_frames_need_no_slice(tmp_path: Path) -> None:
@@ -349,8 +349,8 @@ def test_empty_frames_need_no_slice(tmp_path: Path) -> None:
     mask = MASK.copy()
     mask[:2] = False
     path = write_seg(tmp_path / "seg.dcm", series, {"a": mask}, omit_empty_frames=False)
-    frame = image_of(series).frame
-    shorter = Frame(frame.axes, frame.origins[2:], frame.spacing, frame.shape)
+    stack = image_of(series).stack
+    shorter = SliceStack(stack.axes, stack.origins[2:], stack.spacing, stack.shape)
     image = image_of(series)
     roi = read_seg(path, "a", FakeImage(shorter, image.uid, image.frame_of_reference, image.sop_uids[2:]))
     np.testing.assert_array_equal(full(roi, shorter), mask[2:])
@@ -366,10 +366,10 @@ def test_another_pixel_grid(tmp_path: Path, change: dict[str, Any]) -> None:
     path = write_seg(tmp_path / "seg.dcm", series, {"a": MASK})
     image = moved(image_of(series), change.get("by", (0, 0, 0)))
     axes = syn.axes_of(syn.rotation_iop((0, 0, change.get("angle", 0.0))))
-    frame = Frame(axes, image.frame.origins, change.get("spacing", SPACING), change.get("shape", SHAPE[1:]))
-    line = refused("grid", path, "a", FakeImage(frame, image.uid, image.frame_of_reference))
+    stack = SliceStack(axes, image.stack.origins, change.get("spacing", SPACING), change.get("shape", SHAPE[1:]))
+    line = refused("grid", path, "a", FakeImage(stack, image.uid, image.frame_of_reference))
     assert "7 × 9 × 6 voxels of 1.5 × 2 × 2.5 mm at (-30.25, 12.5, -700)" in line
-    assert f"{frame.shape[1]} × {frame.shape[0]} × 6 voxels of {frame.spacing[1]:g} × 2" in line
+    assert f"{stack.shape[1]} × {stack.shape[0]} × 6 voxels of {stack.spacing[1]:g} × 2" in line
 
 
 @settings(max_examples=25, deadline=None)
@@ -390,19 +390,19 @@ def test_resampling_takes_the_nearest_voxel_as_itk(tmp_path_factory: pytest.Temp
     spacing = tuple(rng.uniform(0.7, 3, 3).tolist())
     middle = series.grid().mean(axis=(0, 1, 2)) + rng.uniform(-3, 3, 3)
     first = middle - np.array([4, 5, 3]) * spacing @ axes
-    frame = Frame(axes, first + np.arange(7)[:, None] * spacing[2] * axes[2], (spacing[1], spacing[0]), (11, 9))
+    stack = SliceStack(axes, first + np.arange(7)[:, None] * spacing[2] * axes[2], (spacing[1], spacing[0]), (11, 9))
     target = sitk.Image(9, 11, 7, sitk.sitkUInt8)
     target.SetSpacing(spacing)
     target.SetDirection(axes.T.ravel().tolist())
     target.SetOrigin(first.tolist())
     expected = sitk.GetArrayFromImage(sitk.Resample(dense, target, sitk.Transform(), sitk.sitkNearestNeighbor))
-    image = FakeImage(frame, series.series_uid, series.frame_uid)
+    image = FakeImage(stack, series.series_uid, series.frame_uid)
     refused("grid", path, "a", image)
     roi = read_seg(path, "a", image, resample=True)
     points = first + np.stack(np.meshgrid(*map(np.arange, (9, 11, 7)), indexing="ij"), axis=-1) * spacing @ axes
     index = (points - series.origins[0]) @ series.axes.T / (SPACING[1], SPACING[0], 2.5)
     tied = (np.abs(np.abs(index - np.rint(index)) - 0.5) < 1e-5).any(axis=-1).T  # ITK decides these by rounding
-    np.testing.assert_array_equal(full(roi, frame)[~tied], (expected == 1)[~tied])
+    np.testing.assert_array_equal(full(roi, stack)[~tied], (expected == 1)[~tied])
     assert "nearest voxel" in roi.notes[-1]
 
 
@@ -412,7 +412,9 @@ def test_resampling_a_single_frame_is_as_thick_as_declared(tmp_path: Path) -> No
     mask[2, 3:5, 2:4] = True
     path = write_seg(tmp_path / "seg.dcm", series, {"a": mask})
     image = image_of(series)
-    fine = Frame(image.frame.axes, image.frame.origins[0] + np.arange(16)[:, None] * (0, 0, 0.99), SPACING, SHAPE[1:])
+    fine = SliceStack(
+        image.stack.axes, image.stack.origins[0] + np.arange(16)[:, None] * (0, 0, 0.99), SPACING, SHAPE[1:]
+    )
     roi = read_seg(path, "a", FakeImage(fine, image.uid, image.frame_of_reference), resample=True)
     expected = np.abs(np.arange(16) * 0.99 - 5.0) <= 1.25
     np.testing.assert_array_equal(full(roi, fine).any(axis=(1, 2)), expected)

@@ -25,7 +25,7 @@ SHAPE = (7, 9, 11)
 
 
 def whole(series: CTSeries) -> Box:
-    return Box((0, len(series.frame)), (0, series.frame.shape[0]), (0, series.frame.shape[1]))
+    return Box((0, len(series.stack)), (0, series.stack.shape[0]), (0, series.stack.shape[1]))
 
 
 # -- Reading a part -----------------------------------------------------------------------------------------------
@@ -163,10 +163,10 @@ def test_real_series_are_those_that_simpleitk_reads(name: str) -> None:
     series = read_series(folder)
     files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
     picture = sitk.ReadImage(files)
-    frame = series.frame
-    assert np.allclose(frame.origins[0], picture.GetOrigin(), atol=1e-6)
-    assert np.allclose(frame.axes.T.ravel(), picture.GetDirection(), atol=1e-6)
-    assert np.allclose((*frame.spacing[::-1], np.diff(frame.positions).mean()), picture.GetSpacing(), atol=1e-3)
+    stack = series.stack
+    assert np.allclose(stack.origins[0], picture.GetOrigin(), atol=1e-6)
+    assert np.allclose(stack.axes.T.ravel(), picture.GetDirection(), atol=1e-6)
+    assert np.allclose((*stack.spacing[::-1], np.diff(stack.positions).mean()), picture.GetSpacing(), atol=1e-3)
     truth = sitk.GetArrayFromImage(picture).astype(np.float32).clip(-1024, None)
     hu = series.read_hu(whole(series))
     declared = pydicom.dcmread(files[0], stop_before_pixels=True).get("PixelPaddingValue")
@@ -182,8 +182,8 @@ def test_a_tilted_series_is_used_where_it_lies() -> None:
         pydicom.dcmread(path, stop_before_pixels=True).ImagePositionPatient
         for path in (DATA / "nasty" / "dicom2nifti_gantrytilting").iterdir()
     ]
-    order = np.argsort(np.array(origins, float) @ series.frame.axes[2])
-    assert np.allclose(series.frame.origins, np.array(origins, float)[order], atol=1e-9)
+    order = np.argsort(np.array(origins, float) @ series.stack.axes[2])
+    assert np.allclose(series.stack.origins, np.array(origins, float)[order], atol=1e-9)
 
 
 @needs_data
@@ -201,4 +201,4 @@ def test_small_folders_are_read_or_refused(tmp_path: Path, name: str) -> None:
     except InputError as error:
         awkward.assert_told(error)
     else:
-        assert series.read_hu(whole(series)).shape == (len(series.frame), *series.frame.shape)
+        assert series.read_hu(whole(series)).shape == (len(series.stack), *series.stack.shape)

@@ -16,10 +16,9 @@ from ctpatch.build.parts import (
     inputs_digest,
     read_shard,
     shard_path,
-    write_atomically,
     write_shard,
 )
-from ctpatch.errors import CtpatchError, InputError
+from ctpatch.errors import InputError
 from ctpatch.manifest import Row
 from ctpatch.recipe import Recipe
 from ctpatch.store.records import Lesion, Patches, deflate
@@ -203,20 +202,6 @@ def test_lock_of_a_folder_that_was_removed_meanwhile(tmp_path, monkeypatch):
         PartsFolder(tmp_path / "p", PLAN)
     monkeypatch.undo()
     PartsFolder(tmp_path / "p", PLAN).release()
-
-
-def test_file_is_whole_or_not_there(tmp_path, monkeypatch):
-    path = tmp_path / "plan.json"
-    write_atomically(path, b"one")
-
-    def full(handle):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(CtpatchError, match="No space left on device"):
-        write_atomically(path, b"two")
-    assert path.read_bytes() == b"one"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 # -- Have the inputs changed? -------------------------------------------------------------------------------------

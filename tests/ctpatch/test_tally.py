@@ -11,7 +11,7 @@ import os, time
 import awkward
 import pytest
 from ctpatch.errors import InputError
-from ctpatch.images import slices
+from ctpatch.images import ct_image
 
 def wrong(*_):
     return 1 / 16 + 0.01
@@ -21,12 +21,12 @@ def test_1_right(tmp_path):
     awkward.assert_linear(awkward.built(tmp_path), ct)
 
 def test_2_wrong_values(tmp_path, monkeypatch):
-    monkeypatch.setattr(slices, "rescale_slope", wrong)
+    monkeypatch.setattr(ct_image, "rescale_slope", wrong)
     ct = awkward.case(tmp_path)
     awkward.assert_linear(awkward.built(tmp_path), ct)
 
 def test_27_a_store_that_should_be_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(slices, "rescale_slope", wrong)
+    monkeypatch.setattr(ct_image, "rescale_slope", wrong)
     awkward.case(tmp_path, edit=awkward.only(8, RescaleSlope="0"))
     awkward.refused(tmp_path, "RescaleSlope is 0")
 
@@ -41,7 +41,7 @@ def test_4_5_broken(tmp_path, monkeypatch, what):
             os.abort()
         raise InputError("nothing is wrong", "nothing")
 
-    monkeypatch.setattr(slices, "rescale_slope", broken)
+    monkeypatch.setattr(ct_image, "rescale_slope", broken)
     awkward.case(tmp_path)
     awkward.built(tmp_path)
 

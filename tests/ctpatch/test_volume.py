@@ -52,16 +52,16 @@ def write(path: Path, voxels: np.ndarray = VOXELS, direction: Any = LPS, compres
 
 
 def whole(volume: CTVolume) -> np.ndarray:
-    shape = (len(volume.frame), *volume.frame.shape)
+    shape = (len(volume.stack), *volume.stack.shape)
     return volume.read_hu(Box(*((0, n) for n in shape)))
 
 
 def centres(volume: CTVolume) -> np.ndarray:
-    """LPS of every voxel of the frame, (z, y, x, 3)."""
-    frame = volume.frame
-    rows = np.arange(frame.shape[0])[:, None, None] * frame.spacing[0] * frame.axes[1]
-    columns = np.arange(frame.shape[1])[:, None] * frame.spacing[1] * frame.axes[0]
-    return frame.origins[:, None, None] + rows + columns
+    """LPS of every voxel of the stack, (z, y, x, 3)."""
+    stack = volume.stack
+    rows = np.arange(stack.shape[0])[:, None, None] * stack.spacing[0] * stack.axes[1]
+    columns = np.arange(stack.shape[1])[:, None] * stack.spacing[1] * stack.axes[0]
+    return stack.origins[:, None, None] + rows + columns
 
 
 def nifti_bytes(version: int = 1, order: str = "<", voxels: np.ndarray = VOXELS, **change: Any) -> bytes:
@@ -143,8 +143,8 @@ def test_every_format_as_simpleitk_reads_it(tmp_path: Path, suffix: str, compres
     expected = sitk.ReadImage(str(path))
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), np.maximum(VOXELS, -1024))
-    np.testing.assert_allclose(volume.frame.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-6)
-    np.testing.assert_allclose(volume.frame.origins[0], expected.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(volume.stack.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-6)
+    np.testing.assert_allclose(volume.stack.origins[0], expected.GetOrigin(), atol=1e-4)
     last = expected.TransformIndexToPhysicalPoint([n - 1 for n in SIZE])
     np.testing.assert_allclose(centres(volume)[-1, -1, -1], last, atol=1e-4)
     assert (volume.frame_of_reference, volume.sop_uids) == ("", ())
@@ -166,9 +166,9 @@ def test_axes_become_the_closest_lps(
     expected = sitk.DICOMOrient(stored, "LPS")
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), sitk.GetArrayFromImage(expected))
-    np.testing.assert_allclose(volume.frame.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-6)
-    np.testing.assert_allclose(volume.frame.origins[0], expected.GetOrigin(), atol=1e-4)
-    assert np.linalg.det(volume.frame.axes) == pytest.approx(1)
+    np.testing.assert_allclose(volume.stack.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-6)
+    np.testing.assert_allclose(volume.stack.origins[0], expected.GetOrigin(), atol=1e-4)
+    assert np.linalg.det(volume.stack.axes) == pytest.approx(1)
     value = whole(volume)
     points = centres(volume)
     for z, y, x in np.random.default_rng(0).integers(0, value.shape, (8, 3)):
@@ -184,7 +184,7 @@ def test_far_rotations_choose_axes_as_itk_does(tmp_path_factory: pytest.TempPath
     expected = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), sitk.GetArrayFromImage(expected))
-    np.testing.assert_allclose(volume.frame.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-9)
+    np.testing.assert_allclose(volume.stack.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=1e-9)
 
 
 @pytest.mark.parametrize("space", ["left-posterior-superior", "RAS", "left-anterior-superior"])
@@ -195,10 +195,10 @@ def test_nrrd_spaces(tmp_path: Path, space: str) -> None:
     expected = sitk.DICOMOrient(sitk.ReadImage(str(path.with_name("b.nrrd"))), "LPS")
     if space == "RAS":  # ITK knows the short names too; state the closed form once
         assert expected.GetOrigin()[2] == ORIGIN[2]
-        assert read_volume(path).frame.origins[0][0] == pytest.approx(-ORIGIN[0] - (SIZE[0] - 1) * SPACING[0])
+        assert read_volume(path).stack.origins[0][0] == pytest.approx(-ORIGIN[0] - (SIZE[0] - 1) * SPACING[0])
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), sitk.GetArrayFromImage(expected))
-    np.testing.assert_allclose(volume.frame.origins[0], expected.GetOrigin(), atol=1e-9)
+    np.testing.assert_allclose(volume.stack.origins[0], expected.GetOrigin(), atol=1e-9)
 
 
 def test_a_sheared_stack_keeps_its_shear(tmp_path: Path) -> None:
@@ -209,13 +209,13 @@ def test_a_sheared_stack_keeps_its_shear(tmp_path: Path) -> None:
     srow = [-0.75, 0, 0, 101.5, 0, -1.25, -0.6, -34.25, 0, 0, 2.5, -512.0]
     (tmp_path / "a.nii").write_bytes(nifti_bytes(srow=srow, qform=0))
     for name in ("a.nrrd", "a.nii"):
-        frame = read_volume(tmp_path / name).frame
-        np.testing.assert_allclose(frame.origins, ORIGIN + np.arange(5)[:, None] * step, atol=1e-5)
-        np.testing.assert_allclose(frame.axes, np.eye(3), atol=1e-12)
+        stack = read_volume(tmp_path / name).stack
+        np.testing.assert_allclose(stack.origins, ORIGIN + np.arange(5)[:, None] * step, atol=1e-5)
+        np.testing.assert_allclose(stack.axes, np.eye(3), atol=1e-12)
     mirrored = [-0.75, 0, 0, 101.5, 0, -1.25, 0.6, -34.25, 0, 0, -2.5, -512.0]
     (tmp_path / "b.nii").write_bytes(nifti_bytes(srow=mirrored, qform=0))
     volume = read_volume(tmp_path / "b.nii")
-    np.testing.assert_allclose(volume.frame.origins, (ORIGIN - np.arange(5)[:, None] * step)[::-1], atol=1e-5)
+    np.testing.assert_allclose(volume.stack.origins, (ORIGIN - np.arange(5)[:, None] * step)[::-1], atol=1e-5)
     np.testing.assert_array_equal(whole(volume), VOXELS[::-1])
 
 
@@ -228,9 +228,9 @@ def test_nifti_versions_and_byte_orders(tmp_path: Path, version: int, order: str
     path.write_bytes(gzip.compress(raw) if zipped else raw)
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), VOXELS)
-    np.testing.assert_allclose(volume.frame.origins[0], ORIGIN)
-    np.testing.assert_allclose(volume.frame.positions, np.arange(5) * 2.5)
-    assert volume.frame.spacing == (1.25, 0.75)
+    np.testing.assert_allclose(volume.stack.origins[0], ORIGIN)
+    np.testing.assert_allclose(volume.stack.positions, np.arange(5) * 2.5)
+    assert volume.stack.spacing == (1.25, 0.75)
 
 
 @settings(max_examples=80, deadline=None)
@@ -245,8 +245,8 @@ def test_qform_is_the_rotation_itk_makes_of_it(
     expected = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
     volume = read_volume(path)
     np.testing.assert_array_equal(whole(volume), sitk.GetArrayFromImage(expected))
-    np.testing.assert_allclose(volume.frame.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=2e-6)
-    np.testing.assert_allclose(volume.frame.origins[0], expected.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(volume.stack.axes, np.reshape(expected.GetDirection(), (3, 3)).T, atol=2e-6)
+    np.testing.assert_allclose(volume.stack.origins[0], expected.GetOrigin(), atol=1e-4)
 
 
 def test_trailing_axes_of_one_volume_are_no_axes(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_qform_and_sform_may_differ_by_rounding(tmp_path: Path) -> None:
     srow = [-0.75, 0, 0, 101.509, 0, -1.25, 0, -34.25, 0, 0, 2.5, -512.0]
     path = tmp_path / "ct.nii"
     path.write_bytes(nifti_bytes(srow=srow))
-    assert read_volume(path).frame.origins[0][0] == pytest.approx(-101.509)  # the sform wins
+    assert read_volume(path).stack.origins[0][0] == pytest.approx(-101.509)  # the sform wins
 
 
 @pytest.mark.parametrize(
@@ -458,7 +458,7 @@ def test_cut_anywhere_gives_one_line(tmp_path: Path, suffix: str, capfd: pytest.
 def test_a_flipped_bit_in_compressed_voxels_never_passes(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"ct{suffix}", compress=True)
     raw = path.read_bytes()
-    expected, frame = whole(read_volume(path)), read_volume(path).frame
+    expected, stack = whole(read_volume(path)), read_volume(path).stack
     start = {".nii.gz": 10, ".nrrd": raw.find(b"\n\n") + 12, ".mha": raw.find(b"LOCAL\n") + 6}[suffix]
     for position in range(start, len(raw)):
         path.write_bytes(raw[:position] + bytes([raw[position] ^ 1 << position % 8]) + raw[position + 1 :])
@@ -468,7 +468,7 @@ def test_a_flipped_bit_in_compressed_voxels_never_passes(tmp_path: Path, suffix:
         except InputError:
             continue
         np.testing.assert_array_equal(hu, expected)  # a bit that means nothing, as in gzip's own header
-        np.testing.assert_array_equal(found.frame.origins, frame.origins)
+        np.testing.assert_array_equal(found.stack.origins, stack.origins)
 
 
 @settings(max_examples=300, deadline=None)
@@ -489,8 +489,8 @@ def test_any_header_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except InputError:
         return
     assert np.isfinite(hu).all()
-    assert np.isfinite(volume.frame.origins).all()
-    assert (np.diff(volume.frame.positions) > 0).all()
+    assert np.isfinite(volume.stack.origins).all()
+    assert (np.diff(volume.stack.positions) > 0).all()
 
 
 @pytest.mark.parametrize("name", ["pixdim", "qoffset", "srow", "quatern"])

@@ -65,18 +65,18 @@ def series_target(folder: Path) -> Target:
 
 def read_all(image: Image) -> np.ndarray:
     """All of an image's HU."""
-    return image.read_hu(Box(*((0, n) for n in (len(image.frame), *image.frame.shape))))
+    return image.read_hu(Box(*((0, n) for n in (len(image.stack), *image.stack.shape))))
 
 
 def judge_series(image: CTSeries, hu: np.ndarray) -> None:
     """Compare each slice with what pydicom reads in its file."""
-    for plane, piece, origin in zip(hu, image.slices, image.frame.origins, strict=True):
+    for plane, piece, origin in zip(hu, image.slices, image.stack.origins, strict=True):
         dataset = read_quietly(piece.path)
         position, orientation, spacing, expected = single_frame(dataset)
         same(piece.position, position, "position")
         same(origin, position, "origin")
         same(piece.orientation, orientation, "orientation")
-        same(image.frame.spacing, spacing, "spacing", 1e-4)
+        same(image.stack.spacing, spacing, "spacing", 1e-4)
         same(plane, expected, "HU")
         same_text(dataset, piece.header)
 
@@ -213,7 +213,7 @@ def judge_enhanced(image: CTSeries, hu: np.ndarray) -> None:
     groups, shared = dataset.PerFrameFunctionalGroupsSequence, dataset.get("SharedFunctionalGroupsSequence") or [{}]
     if not len(hu) == len(stored) == len(groups):
         raise Wrong(f"{len(hu)} slices of {len(stored)} frames")
-    for plane, piece, origin in zip(hu, image.slices, image.frame.origins, strict=True):
+    for plane, piece, origin in zip(hu, image.slices, image.stack.origins, strict=True):
 
         def values(sequence: str, keyword: str, own: Dataset = groups[piece.frame]) -> list[float]:
             items = own.get(sequence) or shared[0].get(sequence)
@@ -222,7 +222,7 @@ def judge_enhanced(image: CTSeries, hu: np.ndarray) -> None:
 
         same(origin, values("PlanePositionSequence", "ImagePositionPatient"), "origin")
         same(piece.orientation, values("PlaneOrientationSequence", "ImageOrientationPatient"), "orientation")
-        same(image.frame.spacing, values("PixelMeasuresSequence", "PixelSpacing"), "spacing", 1e-4)
+        same(image.stack.spacing, values("PixelMeasuresSequence", "PixelSpacing"), "spacing", 1e-4)
         rescale = [values("PixelValueTransformationSequence", k)[0] for k in ("RescaleSlope", "RescaleIntercept")]
         same(plane, hounsfield(dataset, stored[piece.frame], rescale[0], rescale[1]), "HU")
 

@@ -252,7 +252,7 @@ def judge_segment(roi: VoxelROI, path: Path, image: Image) -> None:
         count = np.count_nonzero(pixels[np.array(numbers) == 2] >= least)
     if np.count_nonzero(roi.voxels) != count:
         raise Wrong(f"{np.count_nonzero(roi.voxels)} voxels where its frames hold {count}")
-    if (np.array(roi.corner) + roi.voxels.shape > (len(image.frame), *image.frame.shape)).any() or min(roi.corner) < 0:
+    if (np.array(roi.corner) + roi.voxels.shape > (len(image.stack), *image.stack.shape)).any() or min(roi.corner) < 0:
         raise Wrong("voxels outside the image")
 
 

@@ -17,10 +17,10 @@ import toystore
 
 from ctpatch.build.parts import read_shard, write_shard
 from ctpatch.errors import InputError
-from ctpatch.manifest import Manifest, Row, manifest_digest, read_manifest
+from ctpatch.manifest import SPLITS, Manifest, Row, manifest_digest, read_manifest
 from ctpatch.store import open_store
 from ctpatch.store.records import Lesion, Patches, deflate
-from ctpatch.store.schema import PATCHES, SEAL_BYTES, SPLITS, seal
+from ctpatch.store.schema import PATCHES, SEAL_BYTES, seal
 from ctpatch.store.summary import describe_store
 from ctpatch.store.verify import verify_store
 

@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from ctpatch.contours.labelmap import read_labelmap
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
-from ctpatch.geometry import Frame, make_frame
+from ctpatch.geometry import SliceStack, make_stack
 from ctpatch.images.volume import CTVolume, read_volume
 
 from . import mutate
@@ -50,21 +50,21 @@ def labelmap_target(folder: Path) -> Target:
     labels[0:2, 3:9, 4:12], labels[1:3, 10:14, 9:17] = 1, 2
     seeds = list(_files(folder, labels)) + list(_files(folder, labels.astype(np.float32), (0, 2)))
     axes = np.eye(3)
-    frame, _ = make_frame(axes, [(*ORIGIN[:2], ORIGIN[2] + 2.5 * k) for k in range(SHAPE[0])], SPACING, SHAPE[1:])
+    stack, _ = make_stack(axes, [(*ORIGIN[:2], ORIGIN[2] + 2.5 * k) for k in range(SHAPE[0])], SPACING, SHAPE[1:])
 
     def read(data: bytes) -> tuple[VoxelROI, Path]:
         path, problem, found = _written(folder, data), None, None
         try:
-            found = read_labelmap(path, "2", frame)
+            found = read_labelmap(path, "2", stack)
         except InputError as error:
             problem = error
-        read_labelmap(path, "2", frame, resample=True)
+        read_labelmap(path, "2", stack, resample=True)
         if problem is not None:
             raise problem
         assert found is not None
         return found, path
 
-    return Target("labelmap", seeds, change_volume, read, lambda found, _: judge_labels(*found, frame))
+    return Target("labelmap", seeds, change_volume, read, lambda found, _: judge_labels(*found, stack))
 
 
 def _written(folder: Path, data: bytes) -> Path:
@@ -128,10 +128,10 @@ def _nifti_field(data: bytes, rng: random.Random) -> bytes:
 def judge_volume(volume: CTVolume, hu: np.ndarray) -> None:
     """Every voxel of the file lies where it should, with its value."""
     values, origin, steps = plain_reading(volume.file.path)
-    frame = volume.frame
-    rows = np.arange(frame.shape[0])[:, None, None] * frame.spacing[0] * frame.axes[1]
-    columns = np.arange(frame.shape[1])[:, None] * frame.spacing[1] * frame.axes[0]
-    index = (frame.origins[:, None, None] + rows + columns - origin) @ np.linalg.inv(steps)
+    stack = volume.stack
+    rows = np.arange(stack.shape[0])[:, None, None] * stack.spacing[0] * stack.axes[1]
+    columns = np.arange(stack.shape[1])[:, None] * stack.spacing[1] * stack.axes[0]
+    index = (stack.origins[:, None, None] + rows + columns - origin) @ np.linalg.inv(steps)
     nearest = np.rint(index).astype(int)
     if values.size != hu.size or (nearest < 0).any() or (nearest >= values.shape[::-1]).any():
         raise Wrong(
@@ -143,12 +143,12 @@ def judge_volume(volume: CTVolume, hu: np.ndarray) -> None:
     same(hu, np.clip(values[k, j, i], -1024, 32767).astype(np.float32), "HU")
 
 
-def judge_labels(roi: VoxelROI, path: Path, frame: Frame) -> None:
+def judge_labels(roi: VoxelROI, path: Path, stack: SliceStack) -> None:
     """Every voxel of label 2, where the file has it."""
     values, origin, steps = plain_reading(path)
     k, j, i = np.nonzero(np.abs(values - 2) < 1e-5)
     points = origin + np.column_stack([i, j, k]) @ steps
-    expected = frame.to_frame(points) / (frame.spacing[1], frame.spacing[0], 2.5)
+    expected = stack.to_stack(points) / (stack.spacing[1], stack.spacing[0], 2.5)
     found = np.argwhere(roi.voxels) + roi.corner
     off = (
         1.0 if len(found) != len(points) else np.abs(np.sort(_codes(expected)) - np.sort(_codes(found[:, ::-1]))).max()
