@@ -45,7 +45,7 @@ TEXTURE_VOXELS = 0.8
 
 
 @dataclass(frozen=True, eq=False)
-class Lesion:
+class SimulatedLesion:
     """A lesion: ellipsoidal, with lobes and spikes on its outline.
 
     Attributes
@@ -132,7 +132,7 @@ def make_body(centre: Floats, rng: np.random.Generator) -> Body:
 
 def make_lesions(
     middle: Floats, levels: Sequence[Mapping[str, float]], streams: Sequence[np.random.Generator]
-) -> tuple[Lesion, ...]:
+) -> tuple[SimulatedLesion, ...]:
     """The lesions of one patient about `middle` (stack coordinates): one near it, several on a ring around it.
 
     `levels` and `streams` hold each lesion's levels (label and `TRAITS`, 0..1) and its own generator.
@@ -148,7 +148,7 @@ def make_lesions(
 def simulate_hu(
     stack: SliceStack,
     body: Body,
-    lesions: Sequence[Lesion],
+    lesions: Sequence[SimulatedLesion],
     rng: np.random.Generator,
     streams: Sequence[np.random.Generator],
 ) -> NDArray[np.int16]:
@@ -176,9 +176,9 @@ def pixel_centres(stack: SliceStack, k: int) -> Floats:
     return np.stack([*grid, np.full(stack.shape, z)], axis=-1)
 
 
-def _make_lesion(centre: Floats, level: Mapping[str, float], rng: np.random.Generator) -> Lesion:
+def _make_lesion(centre: Floats, level: Mapping[str, float], rng: np.random.Generator) -> SimulatedLesion:
     radius = 7.2 + LABEL_MM * level["label"] + rng.uniform(-0.8, 0.8)
-    return Lesion(
+    return SimulatedLesion(
         centre=centre,
         radius=radius,
         half_height=radius * rng.uniform(0.9, 1.3),
@@ -205,7 +205,7 @@ def _texture(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Flo
     return sd * blurred / blurred.std()
 
 
-def _add_lesion(plane: Floats, lesion: Lesion, points: Floats, texture: Floats) -> Floats:
+def _add_lesion(plane: Floats, lesion: SimulatedLesion, points: Floats, texture: Floats) -> Floats:
     x, y, dz = np.moveaxis(points - lesion.centre, -1, 0)
     depth = lesion.depth(x, y, float(dz[0, 0]))
     if not (depth > -EDGE_MM).any():

@@ -285,7 +285,7 @@ def test_lesions_lie_inside_the_image(geometry):
 
 
 def test_an_even_outline_is_an_ellipsoid():
-    lesion = anatomy.Lesion(np.array([3.3, -2.2, 1.1]), 9.0, 11.0, np.ones(anatomy.VERTICES), 80, 0, 0)
+    lesion = anatomy.SimulatedLesion(np.array([3.3, -2.2, 1.1]), 9.0, 11.0, np.ones(anatomy.VERTICES), 80, 0, 0)
     x, y = np.random.default_rng(0).uniform(-10, 10, (2, 4000))
     for dz in (-10.6, -10.4, -3.0, 0.0, 7.0):
         quadric = (x**2 + y**2) / 9.0**2 + (dz / 11.0) ** 2 - 1
@@ -319,7 +319,7 @@ def test_rim_and_texture_show_in_the_hu(monkeypatch):
 
     def core_and_shell(**fields):
         middle = scan.stack.to_stack(scan.centre)
-        lesion = anatomy.Lesion(
+        lesion = anatomy.SimulatedLesion(
             middle, 10.0, 10.0, np.ones(anatomy.VERTICES), **({"hu": 80, "rim_hu": 0, "texture_hu": 0} | fields)
         )
         rng = np.random.default_rng(1)
