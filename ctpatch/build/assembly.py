@@ -11,8 +11,8 @@ from typing import Any
 from ..errors import CtpatchError, InputError, Problems, public
 from ..manifest import SPLITS, Manifest, Row, class_notes, manifest_digest
 from ..recipe import ALGORITHM, BuildOptions
-from .parts import read_shard, shard_path
 from ..store.writer import StoreWriter
+from .parts import read_shard, shard_path
 
 PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")
 """Whose versions a store records."""

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .assembly import CopyGuard, place_problem
-from .run import split_rows
 from ..contours.roi import VoxelROI
 from ..errors import CtpatchError
-from .one_lesion import LesionPlan, plan_lesion
 from ..manifest import Row, class_notes, read_manifest
 from ..recipe import Recipe
+from .assembly import CopyGuard, place_problem
+from .one_lesion import LesionPlan, plan_lesion
+from .run import split_rows
 
 SAME_LESION_DICE = 0.9
 """Two lesions of one patient that overlap more than this are probably one."""

@@ -14,18 +14,18 @@ from ..contours.reference import check_reference
 from ..contours.roi import DrawnROI, VoxelROI
 from ..contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
 from ..contours.seg_file import SEGMENTATION, seg_info
+from ..dicom.header import read_header
 from ..errors import InputError
 from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, nearest_slices
-from ..dicom.header import read_header
 from ..images.image import Image
 from ..images.series import read_series
 from ..lesion.lattice import LesionLattice, lesion_lattice
-from ..manifest import Row
 from ..lesion.mask import lesion_mask
+from ..manifest import Row
 from ..patches.planes import Planes, center_plane, lesion_rng, random_planes
-from ..recipe import SIZE, Recipe
 from ..patches.render import render
 from ..patches.sample import patch_extent, sample_planes
+from ..recipe import SIZE, Recipe
 from ..store.records import Lesion, Patches, deflate
 from ..store.schema import PATCHES
 
@@ -242,7 +242,9 @@ def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
     )
 
 
-def _check_gaps(stack: SliceStack, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe) -> Iterator[str]:
+def _check_gaps(
+    stack: SliceStack, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe
+) -> Iterator[str]:
     """Refuse a missing slice within reach of the lesion or its patches, unless the row accepts it."""
     low, high = (extent[2] for extent in patch_extent(*planes.pixels(recipe.spacing_mm)))
     if lattice:

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -21,8 +21,8 @@ import numpy as np
 from ..errors import CtpatchError, InputError
 from ..manifest import Row
 from ..recipe import Recipe
-from ..store.records import Lesion, Patches
 from ..store.disk import lock, replacing, writing
+from ..store.records import Lesion, Patches
 from ..store.schema import json_bytes
 
 PATCH_BYTES = {"hu": 5_700, "rgb": 40_000}

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .assembly import Assembly, BuildResult, Outcome
 from ..errors import CtpatchError, InputError, Unfinished, public
-from .one_lesion import cut_lesion, plan_lesion
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
-from ..recipe import BuildOptions, Recipe
-from .parts import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
 from ..manifest.split import assign_splits
+from ..recipe import BuildOptions, Recipe
 from ..store.verify import is_store
 from ..workers import WorkerDied, call_in_order
+from .assembly import Assembly, BuildResult, Outcome
+from .one_lesion import cut_lesion, plan_lesion
+from .parts import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
 
 __all__ = ["BuildOptions", "BuildResult", "build", "split_rows"]
 
