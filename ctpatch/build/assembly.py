@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import CtpatchError, InputError, Problems, public
 from ..manifest import SPLITS, Manifest, Row, class_notes, manifest_digest
 from ..recipe import ALGORITHM, BuildOptions
+from ..store.records import COMPRESSION
 from ..store.writer import StoreWriter
 from .parts import read_shard, shard_path
 
@@ -195,6 +196,7 @@ def _provenance(rows: tuple[Row, ...], options: BuildOptions, notes: dict[str, l
         "manifest_sha256": manifest_digest(rows),
         "fold": list(options.fold) if options.fold else None,
         "keep_uids": options.keep_uids,
+        "compression": COMPRESSION,
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "notes": notes,

@@ -79,9 +79,9 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
     """Sample, render and compress the patches of a plan; also notes."""
     row, planes = plan.row, plan.planes
     hu, outside = sample_planes(plan.image, planes, recipe.spacing_mm)
-    images = {"hu": deflate(hu)}
+    images = {"hu": deflate("hu", hu)}
     if recipe.rgb:
-        images["rgb"] = deflate(render(hu))
+        images["rgb"] = deflate("rgb", render(hu))
     columns = {
         "plane": planes.plane,
         "copy": planes.copy,

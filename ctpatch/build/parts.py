@@ -25,7 +25,7 @@ from ..store.disk import lock, replacing, writing
 from ..store.records import Lesion, Patches
 from ..store.schema import json_bytes
 
-PATCH_BYTES = {"hu": 5_700, "rgb": 40_000}
+PATCH_BYTES = {"hu": 5_700, "rgb": 47_000}
 """What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""
 
 

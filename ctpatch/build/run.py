@@ -14,6 +14,7 @@ from ..errors import CtpatchError, InputError, Unfinished, public
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
 from ..manifest.split import assign_splits
 from ..recipe import BuildOptions, Recipe
+from ..store.records import COMPRESSION
 from ..store.verify import is_store
 from ..workers import WorkerDied, call_in_order
 from .assembly import Assembly, BuildResult, Outcome
@@ -98,7 +99,8 @@ def parts_folder(manifest_path: Path, out: Path, options: BuildOptions) -> Path:
 def _plan(manifest: Manifest, options: BuildOptions) -> dict[str, Any]:
     """What finished lesions depend on; a build goes on only under the same plan."""
     rows = (replace(row, split="") for row in manifest.rows) if options.fold else manifest.rows
-    return {**options.recipe.document(), "keep_uids": options.keep_uids, "manifest": manifest_digest(rows)}
+    chosen = {"keep_uids": options.keep_uids, "compression": COMPRESSION}
+    return {**options.recipe.document(), **chosen, "manifest": manifest_digest(rows)}
 
 
 def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:

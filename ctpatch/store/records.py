@@ -16,11 +16,13 @@ from .schema import PATCHES
 try:  # the same format at several times zlib's speed; machines that only read or convert can do without
     from isal import isal_zlib as zlib
 
-    _LEVEL = 2
+    # never 1 or 2: their streams depend on where the process's memory lies (intel/isa-l#140; findings/isal_levels.sh)
+    COMPRESSION: dict[str, Any] = {"program": "isal", "hu": 3, "rgb": 0}
 except ImportError:  # pragma: no cover - isal is a dependency
     import zlib  # type: ignore[no-redef]
 
-    _LEVEL = 4
+    COMPRESSION = {"program": "zlib", "hu": 4, "rgb": 4}
+"""What makes the chunks, and the level for each image: only the same gives the same bytes for the same pixels."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Patches:
     columns: Mapping[str, NDArray[Any]]
 
 
-def deflate(array: NDArray[Any]) -> list[bytes]:
-    """A zlib stream for each element along the first axis: a chunk that HDF5's gzip filter reads."""
-    return [zlib.compress(element, _LEVEL) for element in np.ascontiguousarray(array)]
+def deflate(name: str, array: NDArray[Any]) -> list[bytes]:
+    """A zlib stream for each element along the first axis of image `name`: a chunk that HDF5's gzip filter reads."""
+    return [zlib.compress(element, COMPRESSION[name]) for element in np.ascontiguousarray(array)]
 
 
 def inflate(stream: bytes, size: int) -> bytes:

@@ -136,11 +136,11 @@ class StoreWriter:
         hu = as_hu(hu)
         given = {"plane": plane, "copy": copy, "center": center, "angle": angle, "shift": shift}
         columns = {name: as_column(name, value, len(hu)) for name, value in given.items()}
-        images = {"hu": deflate(hu)}
+        images = {"hu": deflate("hu", hu)}
         if "rgb" in self._images:
             from ..patches.render import render
 
-            images["rgb"] = deflate(render(hu))
+            images["rgb"] = deflate("rgb", render(hu))
         lesion = Lesion(patient_id, lesion_id, split, label, series, diameter_mm, n_readers, aux)
         self.add_patches(lesion, Patches(images, columns))
 

@@ -249,7 +249,7 @@ def test_115_what_a_build_is_expected_to_write_is_about_what_it_writes(tmp_path,
     from ctpatch.store.records import deflate
 
     hu = np.array(blobs).astype("<i2")
-    written = sum(map(len, deflate(render(hu) if rgb else hu))) / len(hu)
+    written = sum(map(len, deflate("rgb", render(hu)) if rgb else deflate("hu", hu))) / len(hu)
     assert 0.5 < PATCH_BYTES["rgb" if rgb else "hu"] / written < 2
 
 

@@ -39,7 +39,7 @@ def patches():
         "angle": rng.normal(size=3),
         "shift": rng.normal(size=(3, 2)),
     }
-    return Patches({"hu": deflate(hu), "rgb": [b"", b"one", b"three"]}, columns)
+    return Patches({"hu": deflate("hu", hu), "rgb": [b"", b"one", b"three"]}, columns)
 
 
 @pytest.fixture

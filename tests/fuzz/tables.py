@@ -110,7 +110,7 @@ def shard_target(folder: Path) -> Target:
     }
     shaped = {name: v.reshape(4, *PATCHES[name].tail).astype(PATCHES[name].dtype) for name, v in columns.items()}
     lesion = Lesion("P1", "1", "train", "T3", "digest", 12.5, 1, {})
-    write_shard(path, lesion, Patches({"hu": deflate(hu)}, shaped), {"inputs": "x", "notes": ["n"]})
+    write_shard(path, lesion, Patches({"hu": deflate("hu", hu)}, shaped), {"inputs": "x", "notes": ["n"]})
     good = path.read_bytes()
     names = [at for at in range(len(good)) if good[at : at + 2] == b"PK" or b".npy" in good[at : at + 60]]
 
