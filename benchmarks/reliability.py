@@ -46,12 +46,12 @@ import ctpatch.cli  # noqa: E402
 from ctpatch.build.one_lesion import plan_lesion  # noqa: E402
 from ctpatch.manifest import read_manifest  # noqa: E402
 from ctpatch.manifest.rows import Row  # noqa: E402
+from ctpatch.processes import OwnProcess, WorkerDied  # noqa: E402
 from ctpatch.recipe import Recipe  # noqa: E402
-from ctpatch.workers import Worker, WorkerDied  # noqa: E402
 
 DOC = ROOT / "docs" / "reliability.md"
 OUTCOMES = ("right", "refused", "silent", "wrong", "crashed")
-ALONE = Worker(quiet=True)
+ALONE = OwnProcess(quiet=True)
 """SimpleITK's process: a stream that ends its decoder must not end this one."""
 TOLERANCE_HU = 1.0
 JUDGED = {"SimpleITK": ("A", "B", "valid"), "rt-utils": ("A", "C", "valid")}

@@ -191,9 +191,9 @@ def _info(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from .workers import Worker, WorkerDied
+    from .processes import OwnProcess, WorkerDied
 
-    with closing(Worker()) as reader:
+    with closing(OwnProcess()) as reader:
         try:
             problems = reader(_verify_store, arguments.store)
         except WorkerDied as death:  # HDF5 has crashed on crafted files, and will again

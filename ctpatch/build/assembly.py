@@ -13,7 +13,7 @@ from ..manifest import SPLITS, Manifest, Row, class_notes, manifest_digest
 from ..recipe import ALGORITHM, BuildOptions
 from ..store.records import COMPRESSION
 from ..store.writer import StoreWriter
-from .parts import read_shard, shard_path
+from .parts import FinishedPart, PartsFolder, part_path
 
 PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")
 """Whose versions a store records."""
@@ -64,19 +64,19 @@ class Assembly:
         With their splits, in the manifest's order.
     out : Path
         The store.
-    parts : Path
-        The folder of finished lesions.
+    parts : PartsFolder
+        The finished lesions.
     options : BuildOptions
     """
 
-    def __init__(self, manifest: Manifest, rows: tuple[Row, ...], out: Path, parts: Path, options: BuildOptions):
+    def __init__(self, manifest: Manifest, rows: tuple[Row, ...], out: Path, parts: PartsFolder, options: BuildOptions):
         self.manifest, self.rows, self.parts, self.options = manifest, rows, parts, options
         self.writer = StoreWriter(
             out,
             label_classes=manifest.label_classes,
             aux_levels={name: {float(v): n for v, n in by.items()} for name, by in manifest.aux_levels.items()},
             rgb=options.recipe.rgb,
-            temporary=parts / "store.tmp",
+            temporary=parts.path / "store.tmp",
         )
         self.copies = CopyGuard()
         self.counts = dict.fromkeys(SPLITS, 0)
@@ -93,8 +93,7 @@ class Assembly:
         CtpatchError
             The lesion's problem, unless such lesions are skipped.
         """
-        self.computed += outcome.computed
-        problem = outcome.problem or self._add(row)
+        problem = outcome.problem or self._add(row, outcome.computed)
         if problem is None:
             return
         problem = place_problem(problem, row, self.manifest.path)
@@ -129,19 +128,20 @@ class Assembly:
         """Drop what was written; finished lesions stay in their folder."""
         self.writer.discard()
 
-    def _add(self, row: Row) -> InputError | None:
-        finished = read_shard(shard_path(self.parts, row), row)
-        if finished is None:
+    def _add(self, row: Row, computed: bool) -> InputError | None:
+        path = part_path(self.parts.path, row)
+        part = FinishedPart.load(path, row)
+        if part is None:
             raise CtpatchError(f"patient={row.patient_id} row={row.line}: its finished part cannot be read; run again")
-        lesion, patches, about = finished
-        if problem := self.copies.problem(row, about["series"], about["content"]):
+        self.computed += computed or path.name not in self.parts.before  # its worker's answer may have been lost
+        if problem := self.copies.problem(row, part.lesion.series, part.content):
             return problem
-        self.writer.add_patches(lesion, patches)
-        self.counts[row.split] += len(patches.images["hu"])
-        if about["notes"]:
-            self.notes[f"{row.patient_id} {row.lesion_id}"] = about["notes"]
-        if row.accept or row.center or about["lossy"]:
-            self.special.append(_special(row, about["lossy"]))
+        self.writer.add_patches(part.lesion, part.patches)
+        self.counts[row.split] += len(part.patches.images["hu"])
+        if part.notes:
+            self.notes[f"{row.patient_id} {row.lesion_id}"] = list(part.notes)
+        if row.accept or row.center or part.lossy:
+            self.special.append(_special(row, part.lossy))
         return None
 
     def _told(self) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import CtpatchError, InputError
 from ..manifest import Row
@@ -29,6 +30,66 @@ PATCH_BYTES = {"hu": 5_700, "rgb": 47_000}
 """What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""
 
 
+@dataclass(frozen=True, eq=False)
+class FinishedPart:
+    """A finished lesion: what the store will hold of it, and what is to say of it.
+
+    Attributes
+    ----------
+    lesion : Lesion
+    patches : Patches
+    inputs : str
+        `inputs_digest` of the files it was made from.
+    content : str
+        Digest of its image's pixels: the same for a copy under another name.
+    notes : tuple of str
+    lossy : bool
+        Whether its image went through lossy compression.
+    """
+
+    lesion: Lesion
+    patches: Patches
+    inputs: str
+    content: str
+    notes: tuple[str, ...] = ()
+    lossy: bool = False
+
+    def save(self, path: Path) -> None:
+        """Write it whole, with the digest of it all behind: what has the name is all there."""
+        arrays: dict[str, Any] = dict(self.patches.columns)
+        for name, streams in self.patches.images.items():
+            arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
+            arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
+        lesion = {**asdict(self.lesion), "aux": None, "diameter_mm": self.lesion.diameter_mm.hex()}
+        about = {"inputs": self.inputs, "content": self.content, "notes": list(self.notes), "lossy": self.lossy}
+        arrays["document"] = json_bytes({"lesion": lesion, **about})
+        np.savez(archive := io.BytesIO(), **arrays)
+        with writing(path.parent.name), replacing(path, private=True) as file:
+            file.write(archive.getbuffer())
+            file.write(hashlib.sha256(archive.getbuffer()).digest())
+
+    @classmethod
+    def load(cls, path: Path, row: Row) -> FinishedPart | None:
+        """The part of a row's lesion; None when there is none, or it is damaged.
+
+        Label, split and characteristics are the row's: they shape no pixel.
+        """
+        try:
+            archive, digest = (whole := path.read_bytes())[:-32], whole[-32:]
+            if hashlib.sha256(archive).digest() != digest:
+                return None
+            with np.load(io.BytesIO(archive), allow_pickle=False) as members:
+                arrays = {name: members[name] for name in members.files}
+            about = json.loads(arrays.pop("document").tobytes())
+            told = about.pop("lesion")
+            told |= {"diameter_mm": float.fromhex(told["diameter_mm"]), "aux": dict(row.aux)}
+            lesion = Lesion(**{**told, "split": row.split, "label": row.label})
+            patches = Patches(_images(arrays), arrays)
+            return cls(lesion, patches, **{**about, "notes": tuple(about["notes"])})
+        except Exception:  # there is none, or something else wrote it
+            return None
+
+
 class PartsFolder:
     """The folder of finished lesions, held by one build at a time.
 
@@ -38,6 +99,11 @@ class PartsFolder:
         Made when missing.
     plan : mapping
         What the build's pixels depend on, as JSON: choices and the manifest's digest.
+
+    Attributes
+    ----------
+    before : frozenset of str
+        Names of the parts that an earlier build has left.
 
     Raises
     ------
@@ -54,6 +120,7 @@ class PartsFolder:
                 for leftover in path.glob("*.tmp"):  # of a build that was killed
                     leftover.unlink()
                 self._check_plan(dict(plan))
+                self.before = frozenset(part.name for part in path.glob("*.npz"))
             except BaseException:
                 self.release()
                 raise
@@ -101,8 +168,8 @@ class PartsFolder:
             self.release()
 
 
-def shard_path(parts: Path, row: Row) -> Path:
-    """Where a lesion's shard lies; the name tells nobody who it is."""
+def part_path(parts: Path, row: Row) -> Path:
+    """Where a lesion's part lies; the name tells nobody who it is."""
     role = "train" if row.split == "train" else "center"
     return parts / (hashlib.sha256(f"{row.patient_id}\0{row.lesion_id}\0{role}".encode()).hexdigest()[:32] + ".npz")
 
@@ -114,46 +181,17 @@ def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
     patch, total = sum(images), 0
     for row in rows:
         count = recipe.patches * (1 + recipe.augment) if row.split == "train" else 1
-        total += finished.get(shard_path(parts, row).name, 2 * count * patch)
+        total += finished.get(part_path(parts, row).name, 2 * count * patch)
     return total
 
 
-def write_shard(path: Path, lesion: Lesion, patches: Patches, about: Mapping[str, Any]) -> None:
-    """Write a lesion atomically, with the digest of it all behind: under its name it is whole."""
-    arrays: dict[str, Any] = dict(patches.columns)
-    for name, streams in patches.images.items():
-        arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
-        arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
-    document = {**asdict(lesion), "aux": None, "diameter_mm": lesion.diameter_mm.hex(), "about": dict(about)}
-    arrays["lesion"] = json_bytes(document)
-    np.savez(shard := io.BytesIO(), **arrays)
-    with writing(path.parent.name), replacing(path, private=True) as file:
-        file.write(shard.getbuffer())
-        file.write(hashlib.sha256(shard.getbuffer()).digest())
-
-
-def read_shard(path: Path, row: Row) -> tuple[Lesion, Patches, dict[str, Any]] | None:
-    """A finished lesion with what was noted about it; None when there is none, or it is damaged.
-
-    Label, split and characteristics are the row's: they shape no pixel.
-    """
-    try:
-        shard, digest = (whole := path.read_bytes())[:-32], whole[-32:]
-        if hashlib.sha256(shard).digest() != digest:
-            return None
-        with np.load(io.BytesIO(shard), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        document = json.loads(arrays.pop("lesion").tobytes())
-        images = {}
-        for key in [key for key in arrays if key.endswith("_bytes")]:
-            data, ends = arrays.pop(key).tobytes(), arrays.pop(key.replace("_bytes", "_ends")).tolist()
-            images[key.removesuffix("_bytes")] = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-        about = document.pop("about")
-        document["diameter_mm"] = float.fromhex(document["diameter_mm"])
-        lesion = Lesion(**{**document, "split": row.split, "label": row.label, "aux": dict(row.aux)})
-    except Exception:  # there is none, or something else wrote it
-        return None
-    return lesion, Patches(images, arrays), about
+def _images(arrays: dict[str, NDArray[Any]]) -> dict[str, list[bytes]]:
+    """The streams of each image, taken out of a part's arrays."""
+    images = {}
+    for name in [key.removesuffix("_bytes") for key in arrays if key.endswith("_bytes")]:
+        data, ends = arrays.pop(f"{name}_bytes").tobytes(), arrays.pop(f"{name}_ends").tolist()
+        images[name] = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+    return images
 
 
 def inputs_digest(row: Row) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -13,13 +12,14 @@ from typing import Any
 from ..errors import CtpatchError, InputError, Unfinished, public
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
 from ..manifest.split import assign_splits
+from ..processes import WorkerDied
 from ..recipe import BuildOptions, Recipe
 from ..store.records import COMPRESSION
 from ..store.verify import is_store
-from ..workers import WorkerDied, call_in_order
 from .assembly import Assembly, BuildResult, Outcome
+from .engine import LocalRunner
 from .one_lesion import cut_lesion, plan_lesion
-from .parts import PartsFolder, bytes_to_write, inputs_digest, read_shard, shard_path, write_shard
+from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
 
 __all__ = ["BuildOptions", "BuildResult", "build", "split_rows"]
 
@@ -55,7 +55,7 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     parts = PartsFolder(parts_folder(manifest_path, out, options), _plan(manifest, options))
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
-        result = _assemble(Assembly(manifest, rows, out, parts.path, options), progress)
+        result = _assemble(Assembly(manifest, rows, out, parts, options), progress)
     except BaseException:
         parts.abandon()
         raise
@@ -106,7 +106,7 @@ def _plan(manifest: Manifest, options: BuildOptions) -> dict[str, Any]:
 def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
     """Write the store while workers are busy with the lesions."""
     rows = assembly.rows
-    outcomes = _run(rows, assembly.parts, assembly.options)
+    outcomes = _run(rows, assembly.parts.path, assembly.options)
     try:
         for done, (row, outcome) in enumerate(outcomes, start=1):
             assembly.take(row, outcome)
@@ -122,40 +122,38 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
 def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator[tuple[Row, Outcome], None, None]:
     """Each row's outcome in the rows' order, while workers are busy with the following ones."""
     calls = ((row, parts, options.recipe, options.keep_uids) for row in rows)
-    jobs = min(options.jobs if options.jobs > 0 else len(os.sched_getaffinity(0)), len(rows))
-    outcomes = call_in_order(_work, calls, jobs) if jobs > 1 else (_work(*call) for call in calls)
-    with contextlib.closing(outcomes):
+    with contextlib.closing(LocalRunner(_jobs(options, len(rows))).run(_work, calls)) as outcomes:
         for row, outcome in zip(rows, outcomes, strict=True):
             yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
 
 
+def _jobs(options: BuildOptions, lesions: int) -> int:
+    from joblib import cpu_count
+
+    return min(options.jobs if options.jobs > 0 else cpu_count(), lesions)
+
+
 def _killed(death: WorkerDied) -> Outcome:
-    found = f"its worker process ended twice before it was done, the second time alone: {death}; out of memory?"
+    found = f"its worker process ended twice when it was computed alone: {death}; out of memory?"
     return Outcome(problem=Unfinished(found, "use a machine with more memory, or see the system's log"))
 
 
 def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
     """One lesion, unless it is finished already."""
-    path = shard_path(parts, row)
+    path = part_path(parts, row)
     try:
         inputs = inputs_digest(row)
-        finished = read_shard(path, row)
+        finished = FinishedPart.load(path, row)
         if finished is not None:
-            before = finished[2]["inputs"]
-            if before != inputs:
-                found = f"files changed since this lesion was finished (digest {before[:12]}…, now {inputs[:12]}…)"
+            if finished.inputs != inputs:
+                changed = f"digest {finished.inputs[:12]}…, now {inputs[:12]}…"
+                found = f"files changed since this lesion was finished ({changed})"
                 raise InputError(found, f"remove {parts.name} to begin anew", row.image)
             return Outcome()
         plan = plan_lesion(row, recipe)
         lesion, patches, notes = cut_lesion(plan, recipe, keep_uid=keep_uids)
-        about = {
-            "inputs": inputs,
-            "notes": [public(note) for note in (*plan.notes, *notes)],
-            "series": lesion.series,
-            "content": plan.image.content,
-            "lossy": plan.image.lossy,
-        }
-        write_shard(path, lesion, patches, about)
+        told = tuple(public(note) for note in (*plan.notes, *notes))
+        FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy).save(path)
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..workers import Worker, WorkerDied
+from ..processes import OwnProcess, WorkerDied
 from .dataset import read_dataset
 from .header import NOT_WALKED
 
@@ -82,11 +82,11 @@ def refuse_unknown(syntax: str, path: Path) -> None:
 
 
 @cache
-def _decoder(process: int) -> Worker:
+def _decoder(pid: int) -> OwnProcess:
     """Each process has its own: a fork must not ask its parent's."""
-    worker = Worker(quiet=True)
-    atexit.register(worker.close)
-    return worker
+    process = OwnProcess(quiet=True)
+    atexit.register(process.close)  # while loky still can
+    return process
 
 
 def _decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int]) -> list[NDArray[Any]]:

@@ -14,7 +14,7 @@ ORDER = [
     "images.image",
     "recipe",
     "manifest",
-    "workers",
+    "processes",
     "dicom",
     "images",
     "lesion.raster",  # LIDC-IDRI's lesions are clustered by the voxels that their outlines share
@@ -30,6 +30,7 @@ ORDER = [
     "store",
     "build.one_lesion",
     "build.parts",
+    "build.engine",
     "build.assembly",
     "build.run",
     "build.check",

@@ -399,20 +399,20 @@ def test_128_killed_worker_s_lesion_is_computed_again(manifest, plain, tmp_path,
 DEATH = r"patient=P02 row=6 P02/ct: its worker process ended twice .* alone: killed by signal 9; .*\. Do: .*memory.*\."
 
 
-def test_128_lesion_that_kills_twice_stops_the_build_by_name(manifest, plain, tmp_path, fate):
-    fate("P02/1", 2)
+def test_128_lesion_that_kills_each_time_stops_the_build_by_name(manifest, plain, tmp_path, fate):
+    fate("P02/1", 3)
     out = tmp_path / "o.h5"
     result = build(manifest, out, "--jobs", "2")
     assert result.status == 1
     assert re.fullmatch(f"ctpatch: {DEATH}", result.err[0])
     assert len(result.err) == 1
     assert not out.exists()
-    assert build(manifest, out, "--jobs", "2").status == 0  # two deaths were all
+    assert build(manifest, out, "--jobs", "2").status == 0  # three deaths were all
     assert out.read_bytes() == plain
 
 
-def test_128_lesion_that_kills_twice_is_skipped_by_name(manifest, tmp_path, fate):
-    fate("P02/1", 2)
+def test_128_lesion_that_kills_each_time_is_skipped_by_name(manifest, tmp_path, fate):
+    fate("P02/1", 3)
     out = tmp_path / "o.h5"
     result = build(manifest, out, "--jobs", "2", "--on-error", "skip")
     assert result.status == 1

@@ -52,7 +52,7 @@ def reader_here(monkeypatch, request):
         def close(self):
             pass
 
-    monkeypatch.setattr("ctpatch.workers.Worker", Here)
+    monkeypatch.setattr("ctpatch.processes.OwnProcess", Here)
 
 
 @pytest.fixture

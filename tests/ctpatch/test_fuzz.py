@@ -101,7 +101,7 @@ TAMPERED: dict[str, Tamper] = {
     "volume": lambda found: (found[0], found[1][:, ::-1]),
     "labelmap": lambda found: (replace(found[0], corner=(0, 0, 0)), found[1]),
     "store": lambda found: "another",
-    "shard": lambda found: "another",
+    "part": lambda found: "another",
 }
 
 

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ctpatch.build.parts import shard_path
+from ctpatch.build.parts import part_path
 from ctpatch.build.run import BuildOptions, BuildResult, build
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
@@ -133,7 +133,7 @@ class Builds(RuleBasedStateMachine):
     @rule(rng=st.randoms(use_true_random=False))
     def damage_a_finished_lesion(self, rng: random.Random) -> None:
         patient = rng.choice(sorted(self.finished))
-        path = self.shard(patient)
+        path = self.part(patient)
         data = bytearray(path.read_bytes())
         if rng.random() < 0.5:
             del data[rng.randrange(len(data)) :]
@@ -221,7 +221,7 @@ class Builds(RuleBasedStateMachine):
 
     @invariant()
     def finished_lesions_are_there(self) -> None:
-        assert all(self.shard(patient).exists() for patient in self.finished)
+        assert all(self.part(patient).exists() for patient in self.finished)
 
     # --------------------------------------------------------------------------------------------------------- model
 
@@ -229,9 +229,9 @@ class Builds(RuleBasedStateMachine):
         chosen = options(self.plan)
         return build(self.manifest, self.out, BuildOptions(chosen.recipe, jobs), progress)
 
-    def shard(self, patient: str) -> Path:
+    def part(self, patient: str) -> Path:
         (row,) = (row for row in read_manifest(self.manifest).rows if row.patient_id == patient)
-        return shard_path(self.parts, row)
+        return part_path(self.parts, row)
 
     def obstacle(self, lesions: int = LESIONS) -> str:
         """Why a build of the first lesions must be refused now; empty when it must not."""

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import toystore
 
-from ctpatch.build.parts import read_shard, write_shard
+from ctpatch.build.parts import FinishedPart
 from ctpatch.errors import InputError
 from ctpatch.manifest import SPLITS, Manifest, Row, manifest_digest, read_manifest
 from ctpatch.store import open_store
@@ -100,7 +100,7 @@ def _row_cells(row: Row) -> tuple[Any, ...]:
 # --------------------------------------------------------------------------------------------- parts of a build
 
 
-def shard_target(folder: Path) -> Target:
+def part_target(folder: Path) -> Target:
     """A finished lesion: damage is noticed, or does no harm."""
     folder.mkdir(exist_ok=True)
     path, row = folder / "s.npz", Row(2, "P1", "1", folder, label="T3", split="train")
@@ -110,27 +110,23 @@ def shard_target(folder: Path) -> Target:
     }
     shaped = {name: v.reshape(4, *PATCHES[name].tail).astype(PATCHES[name].dtype) for name, v in columns.items()}
     lesion = Lesion("P1", "1", "train", "T3", "digest", 12.5, 1, {})
-    write_shard(path, lesion, Patches({"hu": deflate("hu", hu)}, shaped), {"inputs": "x", "notes": ["n"]})
+    FinishedPart(lesion, Patches({"hu": deflate("hu", hu)}, shaped), "x", "c", ("n",)).save(path)
     good = path.read_bytes()
     names = [at for at in range(len(good)) if good[at : at + 2] == b"PK" or b".npy" in good[at : at + 60]]
 
-    def fingerprint(read: tuple[Lesion, Patches, dict[str, Any]]) -> str:
-        about, patches, notes = read
-        parts = [
-            repr(about),
-            repr(notes),
-            *(b"".join(v).hex() + str(list(map(len, v))) for v in patches.images.values()),
-        ]
+    def fingerprint(part: FinishedPart) -> str:
+        patches, about = part.patches, (part.lesion, part.inputs, part.content, part.notes, part.lossy)
+        parts = [repr(about), *(b"".join(v).hex() + str(list(map(len, v))) for v in patches.images.values())]
         parts += [name + v.dtype.str + str(v.shape) + v.tobytes().hex() for name, v in sorted(patches.columns.items())]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
-    first = read_shard(path, row)
+    first = FinishedPart.load(path, row)
     assert first is not None
     expected = fingerprint(first)
 
     def read(data: bytes) -> str:
         path.write_bytes(data)
-        found = read_shard(path, row)
+        found = FinishedPart.load(path, row)
         if found is None:
             raise InputError("the part is damaged", "compute it again")
         return fingerprint(found)
@@ -139,7 +135,7 @@ def shard_target(folder: Path) -> Target:
         if found != expected:
             raise Wrong("a damaged part was read as another lesion's, or as other patches")
 
-    return Target("shard", [good], lambda data, rng: mutate.any_bytes(data, rng, names), read, judge)
+    return Target("part", [good], lambda data, rng: mutate.any_bytes(data, rng, names), read, judge)
 
 
 # -------------------------------------------------------------------------------------------------------- stores

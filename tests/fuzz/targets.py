@@ -20,6 +20,6 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "labelmap": volumes.labelmap_target,
     "scan": masks.scan_target,
     "store": tables.store_target,
-    "shard": tables.shard_target,
+    "part": tables.part_target,
 }
 """What makes each of them, given a folder of its own."""

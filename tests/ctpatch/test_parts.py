@@ -11,20 +11,14 @@ import zipfile
 import numpy as np
 import pytest
 
-from ctpatch.build.parts import (
-    PartsFolder,
-    inputs_digest,
-    read_shard,
-    shard_path,
-    write_shard,
-)
+from ctpatch.build.parts import FinishedPart, PartsFolder, inputs_digest, part_path
 from ctpatch.errors import InputError
 from ctpatch.manifest import Row
 from ctpatch.recipe import Recipe
 from ctpatch.store.records import Lesion, Patches, deflate
 
 ROW = Row(2, "Ä 007", "1", "ct", split="train", label="b", aux=(("m", 2.0),))
-ABOUT = {"inputs": "x", "notes": ["ü"], "series": "s", "content": "c"}
+ABOUT = {"inputs": "x", "notes": ("ü",), "content": "c", "lossy": True}
 LESION = Lesion("Ä 007", "1", "train", "a", "s", 0.1 + 0.2, 3, {"m": 1.0})
 PLAN = {**Recipe().document(), "manifest": "abc"}
 
@@ -43,47 +37,46 @@ def patches():
 
 
 @pytest.fixture
-def shard(tmp_path):
-    path = shard_path(tmp_path, ROW)
-    write_shard(path, LESION, patches(), ABOUT)
+def part(tmp_path):
+    path = part_path(tmp_path, ROW)
+    FinishedPart(LESION, patches(), **ABOUT).save(path)
     return path
 
 
 def is_whole(found):
-    lesion, got, about = found
-    wanted = patches()
-    assert about == ABOUT
+    got, wanted = found.patches, patches()
+    assert {name: getattr(found, name) for name in ABOUT} == ABOUT
     assert got.images == wanted.images
     assert sorted(got.columns) == sorted(wanted.columns)
     for name, values in wanted.columns.items():
         np.testing.assert_array_equal(got.columns[name], values)
         assert got.columns[name].dtype == values.dtype
     # what shapes no pixel is the row's
-    assert lesion == Lesion("Ä 007", "1", "train", "b", "s", 0.1 + 0.2, 3, {"m": 2.0})
+    assert found.lesion == Lesion("Ä 007", "1", "train", "b", "s", 0.1 + 0.2, 3, {"m": 2.0})
 
 
-def test_round_trip(shard):
-    is_whole(read_shard(shard, ROW))
-    assert [path.name for path in shard.parent.iterdir()] == [shard.name]
+def test_round_trip(part):
+    is_whole(FinishedPart.load(part, ROW))
+    assert [path.name for path in part.parent.iterdir()] == [part.name]
 
 
 def test_nan_diameter_and_no_lesion(tmp_path):
-    path = shard_path(tmp_path, ROW)
-    assert read_shard(path, ROW) is None
-    write_shard(path, Lesion("Ä 007", "1", "train", "a"), patches(), ABOUT)
-    assert np.isnan(read_shard(path, ROW)[0].diameter_mm)
+    path = part_path(tmp_path, ROW)
+    assert FinishedPart.load(path, ROW) is None
+    FinishedPart(Lesion("Ä 007", "1", "train", "a"), patches(), **ABOUT).save(path)
+    assert np.isnan(FinishedPart.load(path, ROW).lesion.diameter_mm)
 
 
-def test_any_damage_is_a_lesion_to_compute_again(shard):
-    data = shard.read_bytes()
+def test_any_damage_is_a_lesion_to_compute_again(part):
+    data = part.read_bytes()
     for bit in random.Random(1).sample(range(len(data) * 8), 1500):
         damaged = bytearray(data)
         damaged[bit // 8] ^= 1 << bit % 8
-        shard.write_bytes(damaged)
-        assert read_shard(shard, ROW) is None
+        part.write_bytes(damaged)
+        assert FinishedPart.load(part, ROW) is None
     for length in range(0, len(data), 211):
-        shard.write_bytes(data[:length])
-        assert read_shard(shard, ROW) is None
+        part.write_bytes(data[:length])
+        assert FinishedPart.load(part, ROW) is None
 
 
 def test_foreign_zip_and_pickles_are_not_read(tmp_path):
@@ -95,22 +88,22 @@ def test_foreign_zip_and_pickles_are_not_read(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("lesion", b"no array")
     seal()
-    assert read_shard(path, ROW) is None
+    assert FinishedPart.load(path, ROW) is None
     np.savez(path, lesion=np.array([{"a": 1}], dtype=object))
     seal()
-    assert read_shard(path, ROW) is None
+    assert FinishedPart.load(path, ROW) is None
 
 
 def test_names_tell_nobody_who_it_is(tmp_path):
-    assert shard_path(tmp_path, ROW).name == shard_path(tmp_path, ROW).name
+    assert part_path(tmp_path, ROW).name == part_path(tmp_path, ROW).name
     val = Row(2, "Ä 007", "1", "ct", split="val")
     other = Row(2, "Ä 007", "2", "ct", split="train")
-    names = {shard_path(tmp_path, row).name for row in (ROW, val, other)}
+    names = {part_path(tmp_path, row).name for row in (ROW, val, other)}
     assert len(names) == 3
     assert all(re.fullmatch(r"[0-9a-f]{32}\.npz", name) for name in names)
     # val and test lesions get the same patch, so folds share it
     test = Row(2, "Ä 007", "1", "ct", split="test")
-    assert shard_path(tmp_path, val) == shard_path(tmp_path, test)
+    assert part_path(tmp_path, val) == part_path(tmp_path, test)
 
 
 # -- The folder ---------------------------------------------------------------------------------------------------
@@ -140,7 +133,7 @@ def test_same_plan_goes_on(tmp_path):
 )
 def test_other_plan_is_refused_naming_both(tmp_path, change, both):
     parts = PartsFolder(tmp_path / "p", PLAN)
-    write_shard(shard_path(parts.path, ROW), LESION, patches(), ABOUT)
+    FinishedPart(LESION, patches(), **ABOUT).save(part_path(parts.path, ROW))
     parts.release()
     for _ in range(2):  # and the refusal does not keep the lock, nor change the plan
         with pytest.raises(InputError, match=both):
@@ -152,13 +145,13 @@ def test_other_plan_is_refused_naming_both(tmp_path, change, both):
 def test_lesions_of_an_unknown_plan_are_not_used(tmp_path, plan):
     """As when the removal of a finished build's folder was interrupted after its plan was gone."""
     parts = PartsFolder(tmp_path / "p", PLAN)
-    write_shard(shard_path(parts.path, ROW), LESION, patches(), ABOUT)
+    FinishedPart(LESION, patches(), **ABOUT).save(part_path(parts.path, ROW))
     parts.release()
     (tmp_path / "p" / "plan.json").unlink()
     if plan is not None:
         (tmp_path / "p" / "plan.json").write_bytes(plan)
     parts = PartsFolder(tmp_path / "p", {**PLAN, "seed": 5})
-    assert read_shard(shard_path(parts.path, ROW), ROW) is None
+    assert FinishedPart.load(part_path(parts.path, ROW), ROW) is None
     parts.release()
     PartsFolder(tmp_path / "p", {**PLAN, "seed": 5}).release()
 

@@ -1,0 +1,134 @@
+"""Lesions in joblib's worker processes: answers in order, a death named, and nothing lost with it."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..processes import OwnProcess, WorkerDied, ending_with_parent
+
+AHEAD = 2
+"""Calls per worker that are handed out and not finished: one at work, one waiting.
+
+Where workers are killed while more calls wait than loky's queue takes (two per worker and one), its manager thread ends
+with a KeyError (loky 3.6.0; findings/loky_kill_workers.sh).
+"""
+
+TRIES = 2
+"""How often a call is made alone before it is to blame: once would do where it was at work when a process ended, but it
+may have been waiting only."""
+
+Call = tuple[Any, ...]
+Function = Callable[..., Any]
+
+
+class Runner(Protocol):
+    """A way to make many calls."""
+
+    def run(self, function: Function, calls: Iterable[Call]) -> Generator[Any, None, None]:
+        """`function(*call)` of each call in the calls' order; a `WorkerDied` where the call ends its process.
+
+        The function returns problems as values: an exception of its own ends the run. When the generator is closed,
+        nothing of the run is at work any more.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class LocalRunner:
+    """Processes of this machine.
+
+    Parameters
+    ----------
+    jobs : int
+        How many; with one, calls are made in this very process.
+    """
+
+    jobs: int = 1
+
+    def run(self, function: Function, calls: Iterable[Call]) -> Generator[Any, None, None]:
+        """See `Runner.run`."""
+        if self.jobs == 1:
+            return (function(*call) for call in calls)
+        return _in_workers(function, _Calls(calls), self.jobs)
+
+
+class _Calls:
+    """Calls that workers' threads ask for, and which of them were handed out and not answered."""
+
+    def __init__(self, calls: Iterable[Call]) -> None:
+        self._waiting, self._lock, self._round = iter(calls), threading.Lock(), 0
+        self.handed: deque[Call] = deque()
+
+    def hand_out(self) -> Iterator[Call]:
+        """The calls that are left, until `stop`."""
+        number = self._round
+        while True:
+            with self._lock:
+                if number != self._round:
+                    return
+                try:
+                    call = next(self._waiting)
+                except StopIteration:
+                    return
+                self.handed.append(call)
+            yield call
+
+    def stop(self) -> None:
+        """Hand out no more to those who ask now."""
+        with self._lock:
+            self._round += 1
+
+
+def _in_workers(function: Function, calls: _Calls, jobs: int) -> Generator[Any, None, None]:
+    """Rounds of calls by `jobs` workers; a death ends a round, for loky gives up all of its workers with the dead one.
+
+    Answers that nobody had fetched are lost too, so whoever was handed out and has no answer is made again, one by one:
+    if memory was short, each then has all there is.
+    """
+    from joblib.externals.loky import BrokenProcessPool
+
+    while True:
+        with closing(_round(function, calls.hand_out(), jobs)) as answers:
+            try:
+                for answer in answers:
+                    calls.handed.popleft()
+                    yield answer
+                return
+            except BrokenProcessPool:
+                calls.stop()
+        with closing(OwnProcess()) as alone:
+            while calls.handed:
+                yield _answer(alone, function, calls.handed.popleft())
+
+
+def _round(function: Function, calls: Iterator[Call], jobs: int) -> Generator[Any, None, None]:
+    """One run of joblib; its workers have ended when the generator has."""
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky import get_reusable_executor
+
+    with parallel_config("loky", inner_max_num_threads=1, initializer=ending_with_parent()):
+        parallel = Parallel(jobs, return_as="generator", batch_size=1, pre_dispatch=AHEAD * jobs, max_nbytes=None)
+    answers = parallel(delayed(function)(*call) for call in calls)
+    try:
+        for answer in answers:  # noqa: UP028 - `yield from` would close them outside of what follows
+            yield answer
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # joblib warns of the calls that a run which is stopped leaves undone
+            answers.close()
+        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
+def _answer(alone: OwnProcess, function: Function, call: Call) -> Any:
+    for _ in range(TRIES):
+        try:
+            return alone(function, *call)
+        except WorkerDied as error:
+            death = error
+    return death

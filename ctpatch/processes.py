@@ -1,0 +1,110 @@
+"""Processes that never outlive the one that started them, and calls in a process of their own, which may crash.
+
+loky starts them (it comes with joblib), not `concurrent.futures`: its children do not run the caller's main script
+again, so a script without `if __name__ == "__main__"` works, and its error names the signal that ended a process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+
+_PR_SET_PDEATHSIG = 1
+_LOOK_S = 0.1
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+class WorkerDied(Exception):
+    """A process ended in the middle of a call; the message says how."""
+
+    @classmethod
+    def by(cls, error: BrokenProcessPool) -> WorkerDied:
+        """What loky's error says of how the process ended, as in ``{SIGKILL(-9)}``."""
+        status = re.search(r"\{[A-Z]+\((-?[0-9]+)\)", str(error))
+        if not status:
+            return cls("ended")
+        code = int(status[1])
+        return cls(f"killed by signal {-code}" if code < 0 else f"exit status {code}")
+
+
+def ending_with_parent(quiet: bool = False) -> Callable[[], None]:
+    """What a process has to call first to end when this one does, however that ends.
+
+    Parameters
+    ----------
+    quiet : bool
+        What it prints is nobody's business.
+    """
+    # the signal comes when the *thread* ends that started the process: only the main one ends with this process
+    by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+    return partial(_end_with, os.getpid(), by_signal, quiet)
+
+
+def _end_with(parent: int, by_signal: bool, quiet: bool) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if quiet:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    if by_signal:  # at once, also in the middle of a library's call
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    """End at once when the parent has: what is half-done has no final name."""
+    while os.getppid() == parent:
+        time.sleep(_LOOK_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OwnProcess:
+    """Answers calls in one process of its own, which is started when first needed and after each death.
+
+    Parameters
+    ----------
+    quiet : bool
+        What the process prints to standard error is thrown away.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The function's result, or the exception it raised.
+
+        Raises
+        ------
+        WorkerDied
+            When the process ended instead.
+        """
+        from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, initializer=ending_with_parent(self._quiet), env=_ONE_THREAD)
+        answer = self._pool.submit(function, *arguments)
+        try:
+            return answer.result()
+        except BrokenProcessPool as death:
+            self.close()
+            raise WorkerDied.by(death) from None
+        except BaseException:
+            if not answer.done():  # interrupted: it would go on with what nobody waits for
+                self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(kill_workers=True)

@@ -1,0 +1,189 @@
+"""Calls in worker processes: in order, streamed, a death named, nothing lost, and nothing alive afterwards."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ctpatch.build.engine import AHEAD, LocalRunner
+from ctpatch.processes import OwnProcess, WorkerDied
+
+TOOLS = str(Path(__file__).resolve().parents[1])
+
+
+def square(number, folder="", deaths=0, seconds=0.0):
+    """A call that notes when it is made, and ends its process as often as told."""
+    time.sleep(seconds)
+    if folder:
+        before = len(list(Path(folder).glob(f"{number}.*")))
+        Path(folder, f"{number}.{before}.{os.getpid()}").touch()
+        if before < deaths:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+def pid_of(number):
+    time.sleep(0.05)
+    return os.getpid()
+
+
+def fail(number):
+    if number == 3:
+        raise ValueError(f"number {number}")
+    return number
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def made(folder):
+    return {path.name for path in Path(folder).iterdir()}
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 3])
+def test_answers_come_in_order(jobs):
+    calls = ((n, "", 0, 0.05 * (n % 3)) for n in range(12))
+    assert list(LocalRunner(jobs).run(square, calls)) == [n * n for n in range(12)]
+
+
+def test_no_calls():
+    assert list(LocalRunner(2).run(square, [])) == []
+
+
+def test_one_job_is_this_process_and_more_are_others():
+    assert set(LocalRunner(1).run(pid_of, ((n,) for n in range(3)))) == {os.getpid()}
+    others = set(LocalRunner(2).run(pid_of, ((n,) for n in range(12))))
+    assert len(others) == 2
+    assert os.getpid() not in others
+    assert not any(map(alive, others))
+
+
+def test_calls_are_handed_out_as_they_are_made():
+    taken = []
+
+    def calls():
+        for n in range(100):
+            taken.append(n)
+            yield n, "", 0, 0.2
+
+    answers = LocalRunner(2).run(square, calls())
+    assert next(answers) == 0
+    assert len(taken) <= 2 * AHEAD + 4
+    answers.close()
+
+
+def test_an_exception_ends_the_run(tmp_path):
+    answers = LocalRunner(2).run(fail, ((n,) for n in range(50)))
+    with pytest.raises(ValueError, match="number 3"):
+        list(answers)
+
+
+@pytest.mark.parametrize("pause", [0.0, 0.1])
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_a_death_takes_nothing_with_it(tmp_path, jobs, pause):
+    """One call ends its process once, another each time; a slow consumer has answers waiting when they do."""
+    deaths = {4: 1, 9: 99}
+    calls = ((n, str(tmp_path), deaths.get(n, 0), 0.01) for n in range(16))
+    answers = []
+    for answer in LocalRunner(jobs).run(square, calls):
+        answers.append(answer)
+        time.sleep(pause)
+    blamed = [n for n, answer in enumerate(answers) if isinstance(answer, WorkerDied)]
+    assert blamed == [9]
+    assert str(answers[9]) == "killed by signal 9"
+    assert [answer for n, answer in enumerate(answers) if n != 9] == [n * n for n in range(16) if n != 9]
+    assert 2 <= len([name for name in made(tmp_path) if name.startswith("9.")]) <= 3
+
+
+def test_every_call_ends_its_process(tmp_path):
+    start = time.monotonic()
+    answers = list(LocalRunner(2).run(square, ((n, str(tmp_path), 99) for n in range(5))))
+    assert [type(answer) for answer in answers] == [WorkerDied] * 5
+    assert time.monotonic() - start < 60
+
+
+def test_a_closed_run_is_at_an_end(tmp_path):
+    answers = LocalRunner(2).run(square, ((n, str(tmp_path), 0, 0.2) for n in range(50)))
+    next(answers)
+    answers.close()
+    pids = {int(name.rpartition(".")[2]) for name in made(tmp_path)}
+    before = made(tmp_path)
+    assert not any(map(alive, pids))
+    time.sleep(0.5)
+    assert made(tmp_path) == before
+
+
+PARENT = """
+import sys
+sys.path.append(sys.argv[1])
+from test_engine import square
+from ctpatch.build.engine import LocalRunner
+for answer in LocalRunner(2).run(square, ((n, sys.argv[2], 0, 0.3) for n in range(100))):
+    print(answer, flush=True)
+"""
+
+
+def started(tmp_path):
+    (tmp_path / "run.py").write_text(PARENT)
+    command = [sys.executable, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path / "made")]
+    (tmp_path / "made").mkdir()
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert parent.stdout.readline() == "0\n"
+    return parent
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    """The script has no `if __name__ == "__main__"`, too: workers must not run it again."""
+    parent = started(tmp_path)
+    parent.kill()
+    parent.communicate()
+    time.sleep(0.3)
+    before = made(tmp_path / "made")
+    time.sleep(1.7)
+    assert made(tmp_path / "made") == before
+    assert not any(alive(int(name.rpartition(".")[2])) for name in before)
+
+
+def test_interrupted_run_leaves_nobody(tmp_path):
+    parent = started(tmp_path)
+    parent.send_signal(signal.SIGINT)
+    _, err = parent.communicate(timeout=20)
+    assert parent.returncode != 0
+    assert err.rstrip().endswith("KeyboardInterrupt")
+    assert err.count("Traceback") == 1
+    assert not any(alive(int(name.rpartition(".")[2])) for name in made(tmp_path / "made"))
+
+
+def test_own_process_names_its_death_and_is_started_again():
+    process = OwnProcess()
+    first = process(pid_of, 0)
+    assert process(pid_of, 0) == first != os.getpid()
+    for number in (signal.SIGSEGV, signal.SIGABRT):
+        with pytest.raises(WorkerDied, match=f"killed by signal {number:d}"):
+            process(os.kill, process(os.getpid), number)
+    with pytest.raises(WorkerDied, match="exit status 3"):
+        process(os._exit, 3)
+    with pytest.raises(ValueError, match="number 3"):
+        process(fail, 3)
+    last = process(pid_of, 0)
+    process.close()
+    assert not alive(last)
+
+
+def test_own_process_serves_a_thread():
+    process, answers = OwnProcess(), []
+    thread = threading.Thread(target=lambda: answers.append(process(square, 7)))
+    thread.start()
+    thread.join()
+    assert process(square, 8) == 64  # though the thread that started it has ended
+    process.close()
+    assert answers == [49]
