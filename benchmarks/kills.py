@@ -159,7 +159,7 @@ class Study:
         return {*self._finished()} != known or (store.exists() and store.stat().st_size > GROWN)
 
     def _finished(self) -> list[str]:
-        return [path.name for path in self.parts.glob("*.npz")]
+        return [path.name for path in self.parts.glob("*.part")]
 
     def _all_but_the_store(self) -> None:
         """Keep the parts of a build that ended after its last lesion."""
@@ -170,7 +170,7 @@ class Study:
 
         with contextlib.suppress(KeyboardInterrupt):
             build(self.manifest, self.ready.with_suffix(""), BuildOptions(RECIPE), stop)
-        assert len(list(self.ready.glob("*.npz"))) == LESIONS
+        assert len(list(self.ready.glob("*.part"))) == LESIONS
 
     def _seconds(self) -> dict[str, float]:
         """How long the work of each kind takes, undisturbed."""

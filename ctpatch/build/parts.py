@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Mapping
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import CtpatchError, InputError
 from ..manifest import Row
@@ -28,6 +28,7 @@ from ..store.schema import json_bytes
 
 PATCH_BYTES = {"hu": 5_700, "rgb": 47_000}
 """What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""
+_DIGEST_BYTES = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +56,25 @@ class FinishedPart:
     lossy: bool = False
 
     def save(self, path: Path) -> None:
-        """Write it whole, with the digest of it all behind: what has the name is all there."""
-        arrays: dict[str, Any] = dict(self.patches.columns)
-        for name, streams in self.patches.images.items():
-            arrays[f"{name}_bytes"] = np.frombuffer(b"".join(streams), np.uint8)
-            arrays[f"{name}_ends"] = np.cumsum([len(stream) for stream in streams])
-        lesion = {**asdict(self.lesion), "aux": None, "diameter_mm": self.lesion.diameter_mm.hex()}
-        about = {"inputs": self.inputs, "content": self.content, "notes": list(self.notes), "lossy": self.lossy}
-        arrays["document"] = json_bytes({"lesion": lesion, **about})
-        np.savez(archive := io.BytesIO(), **arrays)
+        """Write it whole: the length of a JSON header, that, the columns, the streams, and the digest of it all."""
+        columns = {name: np.ascontiguousarray(values) for name, values in sorted(self.patches.columns.items())}
+        images = dict(sorted(self.patches.images.items()))  # the header's names are sorted
+        header = json_bytes(
+            {
+                "lesion": {**asdict(self.lesion), "aux": None, "diameter_mm": self.lesion.diameter_mm.hex()},
+                "about": {name: getattr(self, name) for name in ("inputs", "content", "notes", "lossy")},
+                "columns": {name: [values.dtype.str, values.shape] for name, values in columns.items()},
+                "images": {name: [len(stream) for stream in streams] for name, streams in images.items()},
+            }
+        ).tobytes()
+        pieces = [len(header).to_bytes(8, "little"), header, *(values.tobytes() for values in columns.values())]
+        pieces += [stream for streams in images.values() for stream in streams]
+        digest = hashlib.sha256()
         with writing(path.parent.name), replacing(path, private=True) as file:
-            file.write(archive.getbuffer())
-            file.write(hashlib.sha256(archive.getbuffer()).digest())
+            for piece in pieces:
+                digest.update(piece)
+                file.write(piece)
+            file.write(digest.digest())
 
     @classmethod
     def load(cls, path: Path, row: Row) -> FinishedPart | None:
@@ -75,19 +83,28 @@ class FinishedPart:
         Label, split and characteristics are the row's: they shape no pixel.
         """
         try:
-            archive, digest = (whole := path.read_bytes())[:-32], whole[-32:]
-            if hashlib.sha256(archive).digest() != digest:
+            whole = path.read_bytes()
+            if hashlib.sha256(memoryview(whole)[:-_DIGEST_BYTES]).digest() != whole[-_DIGEST_BYTES:]:
                 return None
-            with np.load(io.BytesIO(archive), allow_pickle=False) as members:
-                arrays = {name: members[name] for name in members.files}
-            about = json.loads(arrays.pop("document").tobytes())
-            told = about.pop("lesion")
-            told |= {"diameter_mm": float.fromhex(told["diameter_mm"]), "aux": dict(row.aux)}
-            lesion = Lesion(**{**told, "split": row.split, "label": row.label})
-            patches = Patches(_images(arrays), arrays)
-            return cls(lesion, patches, **{**about, "notes": tuple(about["notes"])})
+            return cls._read(io.BytesIO(whole), row)
         except Exception:  # there is none, or something else wrote it
             return None
+
+    @classmethod
+    def _read(cls, file: io.BytesIO, row: Row) -> FinishedPart:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        told = {**header["lesion"], "diameter_mm": float.fromhex(header["lesion"]["diameter_mm"])}
+        lesion = Lesion(**{**told, "split": row.split, "label": row.label, "aux": dict(row.aux)})
+        columns = {}
+        for name, (code, shape) in header["columns"].items():
+            dtype = np.dtype(code)
+            values = np.frombuffer(file.read(dtype.itemsize * math.prod(shape)), dtype)
+            columns[name] = values.reshape(shape)
+        images = {name: [file.read(length) for length in lengths] for name, lengths in header["images"].items()}
+        if len(file.read()) != _DIGEST_BYTES:
+            raise ValueError("a part longer or shorter than its header says")
+        about = {**header["about"], "notes": tuple(header["about"]["notes"])}
+        return cls(lesion, Patches(images, columns), **about)
 
 
 class PartsFolder:
@@ -120,7 +137,7 @@ class PartsFolder:
                 for leftover in path.glob("*.tmp"):  # of a build that was killed
                     leftover.unlink()
                 self._check_plan(dict(plan))
-                self.before = frozenset(part.name for part in path.glob("*.npz"))
+                self.before = frozenset(part.name for part in path.glob("*.part"))
             except BaseException:
                 self.release()
                 raise
@@ -131,7 +148,7 @@ class PartsFolder:
             before = dict(json.loads(file.read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):
             before = {}
-        lesions = list(self.path.glob("*.npz"))
+        lesions = list(self.path.glob("*.part"))
         if not before or not lesions:
             # Lesions without a readable plan may be anything's: left by a removal that was interrupted, say.
             for leftover in lesions:
@@ -151,7 +168,7 @@ class PartsFolder:
 
     def abandon(self) -> None:
         """Let go of the folder after a failure; with no lesion finished, nothing of it stays."""
-        if any(self.path.glob("*.npz")):
+        if any(self.path.glob("*.part")):
             self.release()
         else:
             with contextlib.suppress(CtpatchError):  # what failed before is worth more
@@ -171,7 +188,7 @@ class PartsFolder:
 def part_path(parts: Path, row: Row) -> Path:
     """Where a lesion's part lies; the name tells nobody who it is."""
     role = "train" if row.split == "train" else "center"
-    return parts / (hashlib.sha256(f"{row.patient_id}\0{row.lesion_id}\0{role}".encode()).hexdigest()[:32] + ".npz")
+    return parts / (hashlib.sha256(f"{row.patient_id}\0{row.lesion_id}\0{role}".encode()).hexdigest()[:32] + ".part")
 
 
 def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
@@ -183,15 +200,6 @@ def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
         count = recipe.patches * (1 + recipe.augment) if row.split == "train" else 1
         total += finished.get(part_path(parts, row).name, 2 * count * patch)
     return total
-
-
-def _images(arrays: dict[str, NDArray[Any]]) -> dict[str, list[bytes]]:
-    """The streams of each image, taken out of a part's arrays."""
-    images = {}
-    for name in [key.removesuffix("_bytes") for key in arrays if key.endswith("_bytes")]:
-        data, ends = arrays.pop(f"{name}_bytes").tobytes(), arrays.pop(f"{name}_ends").tolist()
-        images[name] = [data[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-    return images
 
 
 def inputs_digest(row: Row) -> str:

@@ -77,7 +77,7 @@ def interrupted(manifest, out, lesions, *more):
         result = build(manifest, out, *more)
     assert (result.status, len(result.err)) == (1, 1)
     assert "finished lesions are kept" in result.err[0]
-    assert len(list(parts_of(out).glob("*.npz"))) == lesions
+    assert len(list(parts_of(out).glob("*.part"))) == lesions
 
 
 def raising(error):
@@ -141,7 +141,7 @@ def test_113_leftovers_of_a_killed_build_do_no_harm(manifest, plain, tmp_path, j
     out = tmp_path / "o.h5"
     parts_of(out).mkdir()
     (parts_of(out) / "store.tmp").write_bytes(b"half a store")
-    (parts_of(out) / "abc.npz.123.tmp").write_bytes(b"half a lesion")
+    (parts_of(out) / "abc.part.123.tmp").write_bytes(b"half a lesion")
     (parts_of(out) / "plan.json").write_bytes(b'{"seed":')
     assert build(manifest, out, "--jobs", jobs).status == 0
     assert out.read_bytes() == plain
@@ -231,7 +231,7 @@ def test_115_too_little_room_is_refused_before_any_work(manifest, old, tmp_path,
 def test_115_enough_room_is_not_refused_and_finished_lesions_count(manifest, plain, tmp_path, monkeypatch):
     out = tmp_path / "o.h5"
     interrupted(manifest, out, 9)
-    finished = sum(path.stat().st_size for path in parts_of(out).glob("*.npz"))
+    finished = sum(path.stat().st_size for path in parts_of(out).glob("*.part"))
     enough = int(1.2 * (finished + 6 * 2 * 5_700)) + 1
     assert enough < 1.2 * 40 * 2 * 5_700  # for which a build from the start is refused
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, enough))
@@ -362,7 +362,7 @@ def test_126_changed_files_are_refused(tmp_path, change):
 def test_127_damaged_part_is_computed_again(manifest, plain, tmp_path, damage, which):
     out = tmp_path / "o.h5"
     interrupted(manifest, out, 5)
-    part = sorted(parts_of(out).glob("*.npz"))[which]
+    part = sorted(parts_of(out).glob("*.part"))[which]
     data = bytearray(part.read_bytes())
     data[random.Random(which).randrange(len(data) // 4, len(data) // 2)] ^= 4
     if damage == "pickle":

@@ -778,7 +778,7 @@ def test_140_only_the_owner_can_read_a_store_and_its_parts(tmp_path: Path, jobs:
         build(manifest, tmp_path / "s.h5", options, look)
     finally:
         os.umask(before)
-    assert {"lock", "plan.json", "store.tmp", "LESION.npz"} <= set(seen)
+    assert {"lock", "plan.json", "store.tmp", "LESION.part"} <= set(seen)
     assert {name: mode for name, mode in seen.items() if mode & 0o077} == {}
     assert stat.S_IMODE((tmp_path / "s.h5").stat().st_mode) == 0o600
 

@@ -139,7 +139,7 @@ def test_interrupted_and_resumed(manifest, plain, tmp_path, jobs, lesions):
     with pytest.raises(Stop):
         build(manifest, out, BuildOptions(SMALL, jobs=jobs), stop_after(lesions))
     assert [path.name for path in tmp_path.iterdir()] == ["o.h5.parts"]
-    finished = len(list(parts_of(out).glob("*.npz")))
+    finished = len(list(parts_of(out).glob("*.part")))
     assert finished >= lesions
     result = build(manifest, out, OPTIONS)
     assert result.computed == 10 - finished
@@ -464,7 +464,7 @@ def test_no_text_of_a_patient_leaves_its_files(tmp_path):
     secrets = [TOKEN.encode(), b"19431207", b"134711", *(uid.encode() for uid in uids_of(manifest.parent))]
     assert len(secrets) > 100
     parts = everything_under(parts_of(out))
-    assert len(list(parts_of(out).glob("*.npz"))) == 4
+    assert len(list(parts_of(out).glob("*.part"))) == 4
     done = subprocess.run(run(manifest, out), capture_output=True, text=True)
     assert done.returncode == 0
     told = (done.stdout + done.stderr).encode()

@@ -1,4 +1,5 @@
 import hashlib
+import io
 import os
 import random
 import re
@@ -79,19 +80,24 @@ def test_any_damage_is_a_lesion_to_compute_again(part):
         assert FinishedPart.load(part, ROW) is None
 
 
-def test_foreign_zip_and_pickles_are_not_read(tmp_path):
-    path = tmp_path / "x.npz"
+def test_what_something_else_wrote_is_not_read(part):
+    """A zip archive, objects that would be unpickled, columns of another size; each with a digest that fits."""
 
-    def seal():
-        path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
+    def sealed(data):
+        part.write_bytes(data + hashlib.sha256(data).digest())
+        return FinishedPart.load(part, ROW)
 
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("lesion", b"no array")
-    seal()
-    assert FinishedPart.load(path, ROW) is None
-    np.savez(path, lesion=np.array([{"a": 1}], dtype=object))
-    seal()
-    assert FinishedPart.load(path, ROW) is None
+    good = part.read_bytes()[:-32]
+    is_whole(sealed(good))
+    with zipfile.ZipFile(archive := io.BytesIO(), "w") as file:
+        file.writestr("lesion", b"no array")
+    assert sealed(archive.getvalue()) is None
+    at = good.index(b'"angle":["<f8",[3]]')
+    for other in (b'"angle":["|O8",[3]]', b'"angle":["<f8",[9]]', b'"angle":["<c9",[3]]'):
+        assert sealed(good[:at] + other + good[at + len(other) :]) is None
+    assert sealed(good[:100]) is None
+    assert sealed(b"") is None
+    assert sealed(good[:8] + b"[" + good[9:]) is None
 
 
 def test_names_tell_nobody_who_it_is(tmp_path):
@@ -100,7 +106,7 @@ def test_names_tell_nobody_who_it_is(tmp_path):
     other = Row(2, "Ä 007", "2", "ct", split="train")
     names = {part_path(tmp_path, row).name for row in (ROW, val, other)}
     assert len(names) == 3
-    assert all(re.fullmatch(r"[0-9a-f]{32}\.npz", name) for name in names)
+    assert all(re.fullmatch(r"[0-9a-f]{32}\.part", name) for name in names)
     # val and test lesions get the same patch, so folds share it
     test = Row(2, "Ä 007", "1", "ct", split="test")
     assert part_path(tmp_path, val) == part_path(tmp_path, test)

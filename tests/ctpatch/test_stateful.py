@@ -235,7 +235,7 @@ class Builds(RuleBasedStateMachine):
 
     def obstacle(self, lesions: int = LESIONS) -> str:
         """Why a build of the first lesions must be refused now; empty when it must not."""
-        leftovers = self.parts.exists() and any(self.parts.glob("*.npz"))
+        leftovers = self.parts.exists() and any(self.parts.glob("*.part"))
         if not leftovers or self.begun is None:
             return ""
         if self.begun[1] != self.plan[1]:

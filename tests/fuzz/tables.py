@@ -103,7 +103,7 @@ def _row_cells(row: Row) -> tuple[Any, ...]:
 def part_target(folder: Path) -> Target:
     """A finished lesion: damage is noticed, or does no harm."""
     folder.mkdir(exist_ok=True)
-    path, row = folder / "s.npz", Row(2, "P1", "1", folder, label="T3", split="train")
+    path, row = folder / "s.part", Row(2, "P1", "1", folder, label="T3", split="train")
     hu = np.random.default_rng(0).integers(-1024, 3000, (4, 64, 64)).astype(np.int16)
     columns = {
         name: np.arange(4 * int(np.prod(PATCHES[name].tail))) for name in PATCHES if name not in ("hu", "rgb", "lesion")
@@ -112,7 +112,7 @@ def part_target(folder: Path) -> Target:
     lesion = Lesion("P1", "1", "train", "T3", "digest", 12.5, 1, {})
     FinishedPart(lesion, Patches({"hu": deflate("hu", hu)}, shaped), "x", "c", ("n",)).save(path)
     good = path.read_bytes()
-    names = [at for at in range(len(good)) if good[at : at + 2] == b"PK" or b".npy" in good[at : at + 60]]
+    names = list(range(8 + int.from_bytes(good[:8], "little")))  # the header
 
     def fingerprint(part: FinishedPart) -> str:
         patches, about = part.patches, (part.lesion, part.inputs, part.content, part.notes, part.lossy)
