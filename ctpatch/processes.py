@@ -15,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 
 _PR_SET_PDEATHSIG = 1
@@ -38,21 +41,34 @@ class WorkerDied(Exception):
         return cls(f"killed by signal {-code}" if code < 0 else f"exit status {code}")
 
 
-def ending_with_parent(quiet: bool = False) -> Callable[[], None]:
-    """What a process has to call first to end when this one does, however that ends.
+def processes(count: int, quiet: bool = False) -> ProcessPoolExecutor:
+    """Processes that end when this one does, however that ends; `submit` starts them.
 
     Parameters
     ----------
+    count : int
     quiet : bool
-        What it prints is nobody's business.
+        What they print to standard error is thrown away.
     """
+    from joblib.externals.loky import ProcessPoolExecutor
+
     # the signal comes when the *thread* ends that started the process: only the main one ends with this process
     by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    return partial(_end_with, os.getpid(), by_signal, quiet)
+    return ProcessPoolExecutor(count, initializer=partial(_end_with, os.getpid(), by_signal, quiet), env=_ONE_THREAD)
+
+
+def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    """Hand out a call. Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning."""
+    resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(function, *arguments)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with(parent: int, by_signal: bool, quiet: bool) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    os.environ.setdefault("PYTHONFAULTHANDLER", "")  # else loky has a crash print where each thread was
     if quiet:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     if by_signal:  # at once, also in the middle of a library's call
@@ -88,11 +104,11 @@ class OwnProcess:
         WorkerDied
             When the process ended instead.
         """
-        from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+        from joblib.externals.loky import BrokenProcessPool
 
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, initializer=ending_with_parent(self._quiet), env=_ONE_THREAD)
-        answer = self._pool.submit(function, *arguments)
+            self._pool = processes(1, self._quiet)
+        answer = submit(self._pool, function, *arguments)
         try:
             return answer.result()
         except BrokenProcessPool as death:

@@ -8,9 +8,15 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..processes import OwnProcess, WorkerDied, ending_with_parent
+from joblib import Parallel, ParallelBackendBase, delayed
+from joblib.externals.loky import BrokenProcessPool
+
+from ..processes import OwnProcess, WorkerDied, processes, submit
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 AHEAD = 2
 """Calls per worker that are handed out and not finished: one at work, one waiting.
@@ -91,8 +97,6 @@ def _in_workers(function: Function, calls: _Calls, jobs: int) -> Generator[Any, 
     Answers that nobody had fetched are lost too, so whoever was handed out and has no answer is made again, one by one:
     if memory was short, each then has all there is.
     """
-    from joblib.externals.loky import BrokenProcessPool
-
     while True:
         with closing(_round(function, calls.hand_out(), jobs)) as answers:
             try:
@@ -109,11 +113,9 @@ def _in_workers(function: Function, calls: _Calls, jobs: int) -> Generator[Any, 
 
 def _round(function: Function, calls: Iterator[Call], jobs: int) -> Generator[Any, None, None]:
     """One run of joblib; its workers have ended when the generator has."""
-    from joblib import Parallel, delayed, parallel_config
-    from joblib.externals.loky import get_reusable_executor
-
-    with parallel_config("loky", inner_max_num_threads=1, initializer=ending_with_parent()):
-        parallel = Parallel(jobs, return_as="generator", batch_size=1, pre_dispatch=AHEAD * jobs, max_nbytes=None)
+    parallel = Parallel(
+        jobs, backend=_Workers(), return_as="generator", batch_size=1, pre_dispatch=AHEAD * jobs, max_nbytes=None
+    )
     answers = parallel(delayed(function)(*call) for call in calls)
     try:
         for answer in answers:  # noqa: UP028 - `yield from` would close them outside of what follows
@@ -122,7 +124,38 @@ def _round(function: Function, calls: Iterator[Call], jobs: int) -> Generator[An
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # joblib warns of the calls that a run which is stopped leaves undone
             answers.close()
-        get_reusable_executor(reuse=True).shutdown(kill_workers=True)
+
+
+class _Workers(ParallelBackendBase):
+    """Worker processes of one run alone.
+
+    joblib's own backend has one pool for all loops of a process, and where two of them are under way with different
+    initializers (two builds, or the caller's own loop), each waits for the other for good (joblib 1.6.0).
+    """
+
+    supports_retrieve_callback = True
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        return n_jobs
+
+    def configure(self, n_jobs: int = 1, parallel: Parallel | None = None, **_: Any) -> int:
+        self.parallel, self._pool = parallel, processes(n_jobs)
+        return n_jobs
+
+    def submit(self, func: Function, callback: Callable[[Future[Any]], None] | None = None) -> Future[Any]:
+        answer = submit(self._pool, func)
+        if callback:
+            answer.add_done_callback(callback)
+        return answer
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        return out.result()
+
+    def terminate(self) -> None:
+        self._pool.shutdown(kill_workers=True)
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        self.terminate()
 
 
 def _answer(alone: OwnProcess, function: Function, call: Call) -> Any:

@@ -1,5 +1,6 @@
 """Calls in worker processes: in order, streamed, a death named, nothing lost, and nothing alive afterwards."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import joblib
 import pytest
 
 from ctpatch.build.engine import AHEAD, LocalRunner
@@ -35,6 +37,16 @@ def pid_of(number):
 def fail(number):
     if number == 3:
         raise ValueError(f"number {number}")
+    return number
+
+
+def blocked(number):
+    return [int(name) for name in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
+
+
+def crash(number):
+    if number == 3:
+        ctypes.string_at(0)
     return number
 
 
@@ -120,6 +132,47 @@ def test_a_closed_run_is_at_an_end(tmp_path):
     assert not any(map(alive, pids))
     time.sleep(0.5)
     assert made(tmp_path) == before
+
+
+def test_two_runs_at_once_and_the_caller_s_own_loop():
+    """joblib's own backend has one pool for all loops of a process, and they wait for each other for good."""
+    answers, numbers = {}, [(n, "", 0, 0.05) for n in range(20)]
+
+    def run(name):
+        answers[name] = list(LocalRunner(2).run(square, numbers))
+
+    mine = joblib.Parallel(2, return_as="generator")(joblib.delayed(abs)(n) for n in range(40))
+    assert next(mine) == 0
+    threads = [threading.Thread(target=run, args=(name,), daemon=True) for name in "ab"]
+    for thread in threads:
+        thread.start()
+        time.sleep(0.3)
+    for thread in threads:
+        thread.join(30)
+    assert answers == dict.fromkeys("ab", [n * n for n in range(20)])
+    assert list(mine) == list(range(1, 40))
+
+
+def test_a_crash_prints_nothing(capfd):
+    answers = list(LocalRunner(2).run(crash, ((n,) for n in range(6))))
+    assert str(answers.pop(3)) == "killed by signal 11"
+    assert answers == [0, 1, 2, 4, 5]
+    assert capfd.readouterr() == ("", "")
+
+
+DEAF = """
+import sys
+sys.path.append(sys.argv[1])
+from test_engine import OwnProcess, LocalRunner, blocked
+print(*LocalRunner(2).run(blocked, ((n,) for n in range(4))), OwnProcess()(blocked, 0), blocked(0))
+"""
+
+
+def test_workers_are_deaf_to_an_interrupt_from_the_beginning():
+    """In a fresh process, for the first one that is started there makes a difference."""
+    command = [sys.executable, "-c", DEAF, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"{' '.join([str([int(signal.SIGINT)])] * 5)} []\n"
 
 
 PARENT = """
