@@ -122,7 +122,7 @@ def resumes(manifest, out, plain, finished=None):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return kills.Study(tmp_path_factory.mktemp("kills"), seed=1)
+    return kills.Study(tmp_path_factory.mktemp("kills"), 1, patients=6, recipe=Recipe(patches=8, augment=1))
 
 
 @pytest.mark.parametrize(
