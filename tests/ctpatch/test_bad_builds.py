@@ -20,6 +20,7 @@ import pytest
 
 import ctpatch.build.run
 from benchmarks import kills
+from ctpatch.recipe import Recipe
 from ctpatch.store import open_store
 
 SPLITS = ("train", "train", "val", "test", "train")
