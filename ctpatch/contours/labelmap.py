@@ -10,8 +10,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import SliceStack
-from ..images.volume import open_volume
-from ..images.volume_file import VolumeFile
+from ..images.volume import VolumeFile, open_volume
 from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
 from .roi import VoxelROI
 
