@@ -150,8 +150,7 @@ METAIMAGE_FIELDS = {
 _CONTROL = r"[\0-\x08\v\f\x0e-\x1f\x7f]|\r(?!\n)"
 _NO_VALUE = r"^[^=:\n]*[^=:\s][^=:\n]*$"  # MetaIO takes the next line for the value
 _LONG = r"^.{250}"  # MetaIO has room for 255 bytes
-_SIZED = "DimSize|Element(Spacing|Size)|Offset|(Image)?Position|Origin|TransformMatrix|(CenterOf)?Rotation|Orientation"
-_UNSIZED = rf"^[ \t]*({_SIZED}|SequenceID)[ \t]*[=:](?=[\s\S]*^[ \t]*NDims)"  # MetaIO wants to know that first
+_EARLY = rf"^[^=:\n]*[=:][ \t]*{_NUMBER}[ \t]+{_NUMBER}(?=[\s\S]*^[ \t]*NDims)"  # MetaIO wants to know NDims first
 _TYPES = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
 
 
@@ -169,7 +168,7 @@ def read_nrrd(path: Path) -> Layout:
 def read_metaimage(path: Path) -> Layout:
     """Read the header of a MetaImage with one 3-D scalar volume, stored raw or as zlib."""
     ending = r"^[ \t]*ElementDataFile[ \t]*[=:].*?(\n|\Z)"
-    text, end = _text(path, ending, f"{_CONTROL}|{_NO_VALUE}|{_LONG}|{_UNSIZED}")
+    text, end = _text(path, ending, f"{_CONTROL}|{_NO_VALUE}|{_LONG}|{_EARLY}")
     fields = _fields(re.findall(r"^[ \t]*([^=:\n]+?)[ \t]*[=:](.*)$", text, re.M), METAIMAGE_FIELDS)
     compressed, big = (fields.get(name, "").lower() == "true" for name in ("CompressedData", "BinaryDataByteOrderMSB"))
     return _as_itk_reads(path, "MetaImageIO", fields["DimSize"], fields["ElementDataFile"], end, compressed, big)
