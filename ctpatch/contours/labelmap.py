@@ -3,21 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..errors import InputError, located
 from ..geometry import SliceStack
+from ..images.image import Image
 from ..images.volume import open_volume
 from ..images.volume_file import VolumeFile
+from ..recipe import Recipe
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI
 from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
-from .roi import VoxelROI
+from .roi import References, VoxelROI
 
 LABEL_TOLERANCE = 1e-6
 """How far a label may be from a whole number and still be meant as one."""
 _SHOWN = 10
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map as a `MaskFile`; it does not say which image it was drawn on, its grid must tell."""
+
+    path: Path
+
+    def references(self, roi: str | None = None) -> References:
+        """None."""
+        return References()
+
+    def rois(self) -> Iterator[ListedROI]:
+        """None: nothing says which image they would go with."""
+        return iter(())
+
+    def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> VoxelROI:
+        """One label on the image's grid."""
+        return read_labelmap(self.path, roi, image.stack, resample="resample" in accept)
 
 
 def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bool = False) -> VoxelROI:
@@ -41,7 +64,7 @@ def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bo
     """
     file = open_volume(path)
     grid, reorder = file.grid.towards(stack.axes)
-    try:
+    with located(file.path):
         source = grid.stack()
         same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
         if not (same or resample):
@@ -49,8 +72,6 @@ def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bo
         value = _choose(_labels(file), roi)
         voxels = reorder(_where(file, value))
         return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
-    except InputError as error:
-        raise error.at(where=file.path) from None
 
 
 def _labels(file: VolumeFile) -> list[int]:
