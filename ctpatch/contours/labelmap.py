@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, located
-from ..geometry import SliceStack
 from ..images.image import Image
 from ..images.volume import open_volume
 from ..images.volume_file import VolumeFile
@@ -39,39 +38,17 @@ class LabelMap:
         return iter(())
 
     def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> VoxelROI:
-        """One label on the image's grid."""
-        return read_labelmap(self.path, roi, image.stack, resample="resample" in accept)
-
-
-def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bool = False) -> VoxelROI:
-    """Read one label of a label map onto the image's grid.
-
-    Parameters
-    ----------
-    path : path
-    roi : str
-        The label's value; blank when the file holds one label besides 0.
-    stack : SliceStack
-        The image's grid. The file's axes may be permuted and flipped against it.
-    resample : bool
-        Take the nearest voxel where the grids differ.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, its grid is not the image's, its values are not whole numbers, or the label is
-        not there.
-    """
-    file = open_volume(path)
-    grid, reorder = file.grid.towards(stack.axes)
-    with located(file.path):
-        source = grid.stack()
-        same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
-        if not (same or resample):
-            raise wrong_grid(source, stack)
-        value = _choose(_labels(file), roi)
-        voxels = reorder(_where(file, value))
-        return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
+        """The voxels of one label's value; the file's axes may be permuted and flipped against the image's."""
+        file, stack = open_volume(self.path), image.stack
+        grid, reorder = file.grid.towards(stack.axes)
+        with located(self.path):
+            source = grid.stack()
+            same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
+            if not (same or "resample" in accept):
+                raise wrong_grid(source, stack)
+            value = _choose(_labels(file), roi)
+            voxels = reorder(_where(file, value))
+            return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
 
 
 def _labels(file: VolumeFile) -> list[int]:

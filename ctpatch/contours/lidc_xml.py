@@ -161,9 +161,9 @@ def _distinct(paths: Sequence[LidcPath]) -> list[LidcPath]:
 
 def _root(path: Path) -> Element:
     root = _parse(path)
-    if not _tag(root).endswith("ReadMessage"):
-        raise InputError(f"the XML root is {_tag(root)[:40]!r}, not LidcReadMessage", "give an LIDC-IDRI XML")
-    parts = {_tag(child) for child in root}
+    if not root.tag.endswith("ReadMessage"):
+        raise InputError(f"the XML root is {root.tag[:40]!r}, not LidcReadMessage", "give an LIDC-IDRI XML")
+    parts = {child.tag for child in root}
     if "CXRreadingSession" in parts and "readingSession" not in parts:
         found = "its readings are of a chest radiograph (CXR), not of CT"
         raise InputError(found, "give the XML file of the CT series")
@@ -189,7 +189,7 @@ def _parse(path: Path) -> Element:
 
 
 class _Shallow(TreeBuilder):
-    """Builds the tree while it is no deeper than `MAX_DEPTH`: nesting takes far more memory than the file."""
+    """Builds a tree without namespaces, no deeper than `MAX_DEPTH`: nesting takes far more memory than the file."""
 
     depth = 0
 
@@ -197,28 +197,28 @@ class _Shallow(TreeBuilder):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise InputError(f"XML elements are nested deeper than {MAX_DEPTH}", EXPORT_AGAIN)
-        return super().start(tag, attrs)
+        return super().start(tag.rpartition("}")[2], attrs)
 
     def end(self, tag: str) -> Element:
         self.depth -= 1
-        return super().end(tag)
+        return super().end(tag.rpartition("}")[2])
 
 
 def _series_uid(root: Element) -> str:
-    for header in _children(root, "ResponseHeader"):
+    for header in root.findall("ResponseHeader"):
         for child in header:
-            if _tag(child).casefold() in ("seriesinstanceuid", "ctseriesinstanceuid"):
+            if child.tag.casefold() in ("seriesinstanceuid", "ctseriesinstanceuid"):
                 return _text(child)
     return ""
 
 
 def _nodules(root: Element) -> Iterator[LidcNodule]:
-    for reader, session in enumerate(_children(root, "readingSession")):
-        for nodule in _children(session, "unblindedReadNodule"):
+    for reader, session in enumerate(root.findall("readingSession")):
+        for nodule in session.findall("unblindedReadNodule"):
             name = _child_text(nodule, "noduleID")
             where = f"nodule {name[:40]!r} of reader {reader + 1}"
             try:
-                paths = tuple(_path(roi) for roi in _children(nodule, "roi"))
+                paths = tuple(_path(roi) for roi in nodule.findall("roi"))
                 if not paths:
                     raise InputError("no roi", "")
             except InputError as error:
@@ -228,10 +228,10 @@ def _nodules(root: Element) -> Iterator[LidcNodule]:
 
 def _ratings(nodule: Element) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for characteristics in _children(nodule, "characteristics"):
+    for characteristics in nodule.findall("characteristics"):
         for item in characteristics:
             if text := _text(item):
-                found.setdefault(_tag(item), []).append(text)
+                found.setdefault(item.tag, []).append(text)
     return {name: " and ".join(texts) for name, texts in found.items()}
 
 
@@ -239,7 +239,7 @@ def _path(roi: Element) -> LidcPath:
     inclusion = _child_text(roi, "inclusion").upper()
     if inclusion not in ("TRUE", "FALSE"):
         raise InputError(f"inclusion {inclusion[:40]!r} is neither TRUE nor FALSE", "")
-    edges = list(_children(roi, "edgeMap"))
+    edges = list(roi.findall("edgeMap"))
     if not edges:
         raise InputError("an roi without edgeMap", "")
     points = np.array([[_number(edge, name) for name in ("xCoord", "yCoord")] for edge in edges])
@@ -262,17 +262,8 @@ def _number(parent: Element, name: str) -> float:
     return value
 
 
-def _tag(element: Element) -> str:
-    """The element's name without its namespace."""
-    return str(element.tag).rpartition("}")[2]
-
-
-def _children(parent: Element, name: str) -> Iterator[Element]:
-    return (child for child in parent if _tag(child) == name)
-
-
 def _child_text(parent: Element, name: str) -> str:
-    texts = list(dict.fromkeys(_text(child) for child in _children(parent, name)))
+    texts = list(dict.fromkeys(_text(child) for child in parent.findall(name)))
     if len(texts) > 1:
         raise InputError(f"{name} is given as {texts[0][:40]!r} and as {texts[1][:40]!r}", EXPORT_AGAIN)
     return texts[0] if texts else ""

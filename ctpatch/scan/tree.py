@@ -125,17 +125,11 @@ def _sort_in(path: Path, tree: Tree) -> None:
             tree.contours.append(ContourFile(path, patient_id(header) if header else ""))
         elif header is None:
             tree.others["neither DICOM nor LIDC-IDRI XML"] += 1
+        elif header.text("SOPClassUID") in (CT_IMAGE, *ENHANCED_CT) and (uid := header.text("SeriesInstanceUID")):
+            tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
         else:
-            _sort_in_dicom(header, tree)
+            tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1
     except InputError as error:
         tree.notes.append(f"unreadable: {error.at(root=tree.root)}")
     except OSError as error:
         tree.notes.append(f"unreadable: {tree.name(path)} ({error.strerror})")
-
-
-def _sort_in_dicom(header: Header, tree: Tree) -> None:
-    sop_class, uid = header.text("SOPClassUID"), header.text("SeriesInstanceUID")
-    if sop_class in (CT_IMAGE, *ENHANCED_CT) and uid:
-        tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
-    else:
-        tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1
