@@ -35,7 +35,7 @@ class Row:
     label : str
         The major class; empty when unknown (test rows only).
     split : str
-        `train`, `val` or `test`; empty until `ctpatch.split.assign_splits` decides.
+        `train`, `val` or `test`; empty until `split.assign_splits` decides.
     center : (float, float, float) or None
         Marked tumour centre, x y z in mm LPS (val and test rows only).
     accept : frozenset of str
@@ -86,7 +86,7 @@ class Manifest:
     aux_levels : mapping of str to (mapping of int to str)
         For each characteristic its numeric levels in increasing order, with their names.
     has_split : bool
-        Whether the manifest says which split a row is in; otherwise `ctpatch.split.assign_splits` does.
+        Whether the manifest says which split a row is in; otherwise `split.assign_splits` does.
     notes : tuple of str
         What deserves a line in the report.
     """
