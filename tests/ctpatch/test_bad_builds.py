@@ -367,7 +367,8 @@ def test_127_damaged_part_is_computed_again(manifest, plain, tmp_path, damage, w
     data = bytearray(part.read_bytes())
     data[random.Random(which).randrange(len(data) // 4, len(data) // 2)] ^= 4
     if damage == "pickle":
-        np.savez(part, lesion=np.array([{"a": 1}], dtype=object))
+        with open(part, "wb") as file:  # a path would get a suffix
+            np.savez(file, lesion=np.array([{"a": 1}], dtype=object))
     else:
         part.write_bytes({"flip": data, "cut": data[:-500], "empty": b"", "other": b"PK\3\4"}[damage])
     resumes(manifest, out, plain, finished=4)
