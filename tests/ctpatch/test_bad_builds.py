@@ -30,19 +30,6 @@ Usage = namedtuple("Usage", "total used free")
 
 
 @pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    return cohort.write_cohort(tmp_path_factory.mktemp("cohort"), SPLITS, lesions=2)
-
-
-@pytest.fixture(scope="module")
-def plain(manifest, tmp_path_factory):
-    """The bytes of an undisturbed build."""
-    out = tmp_path_factory.mktemp("plain") / "plain.h5"
-    assert build(manifest, out).status == 0
-    return out.read_bytes()
-
-
-@pytest.fixture(scope="module")
 def old(manifest, tmp_path_factory):
     """Another store."""
     out = tmp_path_factory.mktemp("old") / "old.h5"
