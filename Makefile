@@ -24,7 +24,7 @@ demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
 	$(BIN)/ctpatch phantom --manifest manifests/demo.csv --out demo/cohort
 
 test: .venv/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 fuzz: .venv/.installed
 	$(BIN)/python benchmarks/fuzz.py --minutes 60 --finds finds
@@ -37,7 +37,7 @@ oldest:
 	python3.11 -m venv build/oldest
 	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint tests/oldest.txt --editable '.[test]'
-	build/oldest/bin/python -m pytest tests/ctpatch
+	build/oldest/bin/python -m pytest --numprocesses auto --dist worksteal tests/ctpatch
 
 lint: .venv/.installed
 	$(BIN)/ruff check

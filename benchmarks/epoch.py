@@ -15,9 +15,10 @@ from pathlib import Path
 import torch
 
 from ctpatch import open_store
-from mtltrain import fit
-from mtltrain.data import PatchDataset, read_cohort, render
-from mtltrain.loss import multitask_loss
+from mtltrain import Settings, fit
+from mtltrain.cli import ARCHS
+from mtltrain.data import PatchDataset, read_cohort
+from mtltrain.models import multitask_loss
 from mtltrain.tasks import select
 
 BATCH = 50
@@ -55,7 +56,7 @@ def designed(run: fit.Run, steps: int) -> dict[str, float]:
             clock = Clock(device)
         lesion, hu = session.train.lesion[batch], session.train.hu[batch]
         clock.lap("gather")
-        pictures = render(hu).contiguous(memory_format=torch.channels_last)
+        pictures = session.train.rendering.pictures(hu).contiguous(memory_format=torch.channels_last)
         clock.lap("render")
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             major, auxiliary = session.net(pictures)
@@ -116,7 +117,7 @@ def show(title: str, parts: dict[str, float]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
-    parser.add_argument("--arch", default="mtl-ri", choices=("mtl-tl", "mtl-ri", "stl-tl", "stl-ri"))
+    parser.add_argument("--arch", default="mtl-ri", choices=ARCHS)
     parser.add_argument("--backbone", default="alexnet")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=20)
@@ -129,7 +130,7 @@ def main() -> None:
         start = time.perf_counter()
         cohort = read_cohort(store, device=device.type)
         read = time.perf_counter() - start
-        settings = fit.Settings(args.backbone, device=device.type)
+        settings = Settings(args.backbone, device=device.type)
         run = fit.Run(args.arch, 0, settings, cohort, select(cohort)[1])
         print(f"{run.arch} {args.backbone} on {device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
         patches = sum(map(len, cohort.patches.values()))

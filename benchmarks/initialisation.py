@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from ctpatch import open_store
-from mtltrain import fit, models
+from mtltrain import models
 from mtltrain.data import read_cohort
-from mtltrain.loss import multitask_loss
 
 
 def naive(net: nn.Module) -> None:
@@ -36,7 +35,8 @@ def losses(store: Path, initialise, steps: int, seed: int) -> list[float]:
     found = []
     for step in range(steps):
         batch = torch.from_numpy(np.random.default_rng([seed, step]).choice(len(label), 50, replace=False))
-        loss = multitask_loss(fit.forward(net, patches.hu[batch])[0], label[batch], [], label, [])
+        major, _ = models.forward(net, patches.pictures(batch))
+        loss = models.multitask_loss(major, label[batch], [], label, [])
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -7,17 +7,18 @@ import io
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import CtpatchError, InputError, one_line
+from .recipe import BuildOptions, Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .build.run import Progress
-    from .recipe import Recipe
 
 _EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
 
@@ -76,35 +77,37 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+_RECIPE_FLAGS = (
+    ("--seed", "seed", None, "seed of all random draws"),
+    ("--patches", "patches", "P", "patches per training lesion"),
+    ("--augment", "augment", "G", "moved copies of each"),
+    ("--rotate", "rotate_deg", "DEG", "largest rotation of a copy"),
+    ("--shift", "shift_mm", "MM", "largest shift of a copy"),
+    ("--spacing", "spacing_mm", "MM", "of patch pixels"),
+    ("--lidc-consensus", "lidc_consensus", "SHARE", "of the outlining readers"),
+)
+"""Flag, field of `Recipe`, what its value is called, what it is."""
+
+
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    defaults = {field.name: field.default for field in fields(Recipe)}
     parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per lesion")
-    parser.add_argument("--seed", type=int, default=0, help="seed of all random draws (default 0)")
-    parser.add_argument(
-        "--patches", type=int, default=100, metavar="P", help="patches per training lesion (default 100)"
-    )
-    parser.add_argument("--augment", type=int, default=2, metavar="G", help="moved copies of each (default 2)")
-    parser.add_argument(
-        "--rotate", type=float, default=180.0, metavar="DEG", help="largest rotation of a copy (default 180)"
-    )
-    parser.add_argument("--shift", type=float, default=5.0, metavar="MM", help="largest shift of a copy (default 5)")
-    parser.add_argument("--spacing", type=float, default=0.5, metavar="MM", help="of patch pixels (default 0.5)")
-    parser.add_argument(
-        "--lidc-consensus", type=float, default=0.5, metavar="SHARE", help="of the outlining readers (default 0.5)"
-    )
+    for flag, name, metavar, text in _RECIPE_FLAGS:
+        kind, told = type(defaults[name]), f"{text} (default {defaults[name]:g})"
+        parser.add_argument(flag, dest=name, type=kind, default=defaults[name], metavar=metavar, help=told)
     parser.add_argument("--fold", metavar="I/K", help="the I-th of K cross-validation splits")
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path, required=True, help="the store to make (.h5)")
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="worker processes (default 1; -1: one per core)"
-    )
+    jobs = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
+    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=jobs)
     parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
     parser.add_argument(
         "--on-error",
         choices=("stop", "skip"),
-        default="stop",
+        default=BuildOptions.on_error,
         help="a refused lesion stops the build, or is listed and left out",
     )
     parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
@@ -126,18 +129,8 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
-    from .recipe import Recipe
-
-    return Recipe(
-        seed=arguments.seed,
-        patches=arguments.patches,
-        augment=arguments.augment,
-        rotate_deg=arguments.rotate,
-        shift_mm=arguments.shift,
-        spacing_mm=arguments.spacing,
-        lidc_consensus=arguments.lidc_consensus,
-        rgb=not getattr(arguments, "no_rgb", False),
-    )
+    chosen = {name: getattr(arguments, name) for _, name, _, _ in _RECIPE_FLAGS}
+    return Recipe(**chosen, rgb=not getattr(arguments, "no_rgb", False))
 
 
 def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
@@ -148,7 +141,6 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
-    from .recipe import BuildOptions
 
     if arguments.jobs == 0 or arguments.jobs < -1:
         raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctpatch.build.one_lesion import LesionPlan, plan_lesion
-from ctpatch.contours.rtstruct import read_rtstruct
+from ctpatch.contours import open_mask
 from ctpatch.images.image import Box
 from ctpatch.lesion.lattice import lesion_lattice
 from ctpatch.manifest import read_manifest
@@ -49,7 +49,7 @@ def draw_slices(axes: np.ndarray, plan: LesionPlan) -> None:
     dy, dx = stack.spacing
     axes[0].imshow(hu[k], cmap="gray", vmin=-200, vmax=250, aspect=dy / dx)
     assert plan.row.mask is not None
-    for contour in read_rtstruct(plan.row.mask, plan.row.roi).contours:
+    for contour in open_mask(plan.row.mask).read(plan.row.roi, plan.image).contours:
         points = stack.to_stack(contour)
         if abs(points[:, 2].mean() - stack.positions[k]) < 0.1:
             axes[0].plot(*stack.to_pixels(points, k).T, color=COLORS[0], lw=1.2)

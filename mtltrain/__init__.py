@@ -2,5 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = ["Settings", "__version__"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the weights of a run, besides its architecture, seed and store; the paper's section 2.3 by default.
+
+    `lr` is that of new layers; `tl_weights` is what identifies the pre-trained weights; `balanced` weights the classes
+    by one over their frequency.
+    """
+
+    backbone: str = "alexnet"
+    epochs: int = 100
+    patience: int = 10
+    batch_size: int = 50
+    lr: float = 1e-3
+    device: str = "cpu"
+    tl_weights: str = ""
+    balanced: bool = False
+    deterministic: bool = False

@@ -6,10 +6,16 @@ import argparse
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NoReturn
 
-from ctpatch.store import CtpatchError
+from ctpatch.store import SPLITS, CtpatchError
+
+from . import Settings
+
+ARCHS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -45,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="apply the trained runs of a run folder to a store")
     predict.add_argument("folder", type=Path, metavar="RUN")
     predict.add_argument("store", type=Path, metavar="STORE")
-    predict.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
+    predict.add_argument("--split", nargs="+", default=["test"], choices=SPLITS)
     predict.add_argument("--out", type=Path, help="a CSV file (default: beside the store)")
-    predict.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    predict.add_argument("--device", default="auto", choices=DEVICES)
     predict.set_defaults(run=_predict)
     compare = commands.add_parser("compare", help="show the results of several run folders side by side")
     compare.add_argument("folders", type=Path, nargs="+", metavar="RUN")
@@ -56,36 +62,33 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
-    archs = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
     fit.add_argument("store", type=Path, metavar="STORE")
-    fit.add_argument("--arch", nargs="+", default=archs, choices=archs, help="default: all four")
+    fit.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS, help="default: all four")
     fit.add_argument("--out", type=Path, help="the run folder (default: beside the store)")
-    fit.add_argument("--backbone", default="alexnet", help="a torchvision classification network")
+    fit.add_argument("--backbone", help="a torchvision classification network (default: %(default)s)")
     fit.add_argument("--weights", type=Path, help="pre-trained weights: a torchvision state dict or a run's best.pt")
-    fit.add_argument("--epochs", type=_number(int, 1), default=100, help="at most (default: %(default)s)")
-    fit.add_argument("--patience", type=_number(int, 1), default=10, help="epochs without a better validation AUC")
-    fit.add_argument("--batch-size", type=_number(int, 1), default=50)
-    fit.add_argument(
-        "--lr", type=_number(float, 1e-12), default=1e-3, help="of new layers; of pre-trained ones a fifth"
-    )
+    fit.add_argument("--epochs", type=_number(int, 1), help="at most (default: %(default)s)")
+    fit.add_argument("--patience", type=_number(int, 1), help="epochs without a better validation AUC")
+    fit.add_argument("--batch-size", type=_number(int, 1), help="patches a step (default: %(default)s)")
+    fit.add_argument("--lr", type=_number(float, 1e-12), help="of new layers; of pre-trained ones a fifth")
     fit.add_argument("--seeds", type=_number(int, 0), nargs="+", default=[0])
-    fit.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    fit.add_argument("--device", choices=DEVICES)
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
     fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
     fit.add_argument("--deterministic", action="store_true", help="the same bits on a GPU each time, slower")
-    fit.set_defaults(run=_fit)
+    fit.set_defaults(run=_fit, **asdict(Settings()) | {"device": "auto"})
 
 
 def _fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from .fit import Settings, pick_device
+    from .fit import pick_device
     from .folder import fit_folder
     from .tables import format_tables
 
-    names = ("backbone", "epochs", "patience", "batch_size", "lr", "balanced", "deterministic")
-    settings = Settings(device=str(pick_device(args.device)), **{name: getattr(args, name) for name in names})
+    args.device = str(pick_device(args.device))
+    settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
         args.store,
@@ -103,9 +106,9 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from .files import write_csv
     from .fit import pick_device
     from .folder import predict_folder
+    from .tables import write_csv
 
     out = args.out or args.store.with_name(f"{args.store.stem}-predictions.csv")
     write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))

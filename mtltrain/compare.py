@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from ctpatch.store import InputError
 
-from .files import read_json
 from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion
+from .tables import read_json
 
 SCHEMA = "mtltrain-metrics-1"
 LESION = ["patient_id", "lesion_id"]
@@ -50,12 +51,13 @@ class Scores:
 
 
 def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
-    """`predictions.csv` as read (`mtltrain.files.read_csv`) with its numbers as numbers."""
+    """`predictions.csv`, its numbers as numbers where `mtltrain.tables.read_csv` gave text."""
     return predictions.astype({name: float for name in predictions if str(name).startswith("p_")} | {"seed": int})
 
 
 def scores(predictions: pd.DataFrame, classes: Sequence[str]) -> Scores:
     """Gather the labelled test lesions of `predictions`; columns and errors as for `evaluate`."""
+    predictions = numbers(predictions)
     test = _known(predictions, "label").sort_values(LESION)
     lesions = test[[*LESION, "label"]].drop_duplicates().to_numpy()
     runs: dict[str, dict[int, NDArray[np.float64]]] = {}
@@ -84,8 +86,8 @@ def evaluate(
     Parameters
     ----------
     predictions : DataFrame
-        Columns run (`mtl-tl`, `mtl-ri`, `stl-tl`, `stl-ri`), seed, patient_id, lesion_id, split, label (blank =
-        unknown: predicted, not scored) and `p_<class>` for each class.
+        `predictions.csv`: run (`mtl-tl`, `mtl-ri`, `stl-tl`, `stl-ri`), seed, patient_id, lesion_id, split, label
+        (blank = unknown: predicted, not scored) and `p_<class>` for each class.
     classes : sequence of str
         All classes, in the order of the network's outputs.
     positive : str, optional
@@ -229,13 +231,9 @@ def _commonest(column: pd.Series) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Python's own values for numpy's and for estimates, and None for NaN: strict JSON."""
-    if isinstance(value, Estimate):
-        value = asdict(value)
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and np.isnan(value) else value
+    """What strict JSON would give back: Python's own values for numpy's and for estimates, and None for NaN."""
+    return json.loads(json.dumps(value, default=_python), parse_constant=lambda _: None)
+
+
+def _python(value: Any) -> Any:
+    return asdict(value) if isinstance(value, Estimate) else value.item()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,63 +14,104 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import InputError, PatchStore
+from ctpatch.store import SPLITS, WINDOWS, InputError, PatchStore, patient_key
 
-SPLITS = ("train", "val", "test")
 UNKNOWN = -1
 """Class index of a label or level that is not known."""
-
-WINDOWS = ((-800, -200), (-200, 400), (-1000, 400))
-"""(lowest, highest) HU of the R, G and B channel (section 2.3 of the paper)."""
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, as torchvision's weights expect; a constant, so nothing of val or test enters it."""
 
-_RENDERED, _PARTS = 224, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
-_LOW, _HIGH = _PARTS**2 * np.array(WINDOWS).T
-_GCD = np.gcd(255, _HIGH - _LOW)  # 255 / width in lowest terms keeps the products below 2**24
+_SIZE, _RENDERED, _PARTS = 64, 224, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
+_UNIT = _PARTS**2
+
+Windows = Sequence[Sequence[int]]
+"""(lowest, highest) HU of the R, G and B channel, as `PatchStore.windows` gives them."""
 
 
-def levels(hu: Tensor) -> Tensor:
-    """The levels 0-255 of the store's `rgb`, computed where the patches are.
+@dataclass(frozen=True, eq=False)
+class Rendering:
+    """From HU to the network's input by a store's windows: constants, made once, on the device where the patches are.
 
-    Every intermediate value is a whole number below 2**24 and the one division is correctly rounded, so float32 is
-    exact: the result equals the store's integer arithmetic on any device.
-
-    Parameters
+    Attributes
     ----------
-    hu : Tensor, shape (N, 64, 64)
-        HU, int16.
-
-    Returns
-    -------
-    Tensor, shape (N, 3, 224, 224), float32
+    lower, weight : Tensor, shape (224,)
+        Of each picture row or column: the patch's row or column before it, and the share of the next in fourteenths.
+    low, width, scale, divisor : Tensor, shape (3, 1, 1)
+        Of each channel in 1/196 HU; 255 / width in lowest terms is scale / divisor. Their dtype is the one in which
+        every value stays a whole number that it holds: float32 for the paper's windows.
+    gain, offset : Tensor, shape (3, 1, 1), float32
+        From levels to (level / 255 - MEAN) / STD.
     """
-    width = _HIGH - _LOW
-    low, width, scale, divisor = (_channels(v, hu) for v in (_LOW, width, 255 // _GCD, width // _GCD))
-    unit = _upsample(_upsample(hu.float(), 1), 2)[:, None]
-    inside = torch.minimum((unit - low).clamp_(min=0), width)
-    return inside.mul_(scale).add_(divisor / 2).div_(divisor).floor_()
+
+    lower: Tensor
+    weight: Tensor
+    low: Tensor
+    width: Tensor
+    scale: Tensor
+    divisor: Tensor
+    gain: Tensor
+    offset: Tensor
+
+    @classmethod
+    def of(cls, windows: Windows, device: torch.device | str = "cpu") -> Rendering:
+        """The rendering by these windows.
+
+        Raises
+        ------
+        InputError
+            If a window reaches so far that not even float64 is exact.
+        """
+        low, high = _UNIT * np.array(windows, dtype=object).T  # Python's own whole numbers, of any size
+        width = high - low
+        common = np.gcd(width, 255)
+        dtype = _exact(low, width // common)
+        constants = (low, width, 255 // common, width // common)
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        place = (4 * torch.arange(_RENDERED) - 5).clamp(0, _PARTS * (_SIZE - 1))
+        lower = (place // _PARTS).clamp(max=_SIZE - 2)
+        weight = (place - _PARTS * lower).to(dtype)
+        channels = (torch.tensor(value.tolist(), dtype=dtype)[:, None, None] for value in constants)
+        made = (lower, weight, *channels, 1 / (255 * std), mean / std)
+        return cls(*(tensor.to(device) for tensor in made))
+
+    def levels(self, hu: Tensor) -> Tensor:
+        """The levels 0-255 of the store's `rgb`: the same whole numbers on any device.
+
+        Every intermediate value is a whole number that the dtype holds and the one division is correctly rounded, so
+        the result equals the store's integer arithmetic.
+
+        Parameters
+        ----------
+        hu : Tensor, shape (N, 64, 64)
+            HU, int16.
+
+        Returns
+        -------
+        Tensor, shape (N, 3, 224, 224), float32
+        """
+        unit = self._upsample(self._upsample(hu.to(self.low.dtype), 1), 2)[:, None]
+        inside = torch.minimum((unit - self.low).clamp_(min=0), self.width)
+        return inside.mul_(self.scale).add_(self.divisor / 2).div_(self.divisor).floor_().float()
+
+    def pictures(self, hu: Tensor) -> Tensor:
+        """The network's input, (levels / 255 - MEAN) / STD, shape (N, 3, 224, 224); `hu` as for `levels`."""
+        return self.levels(hu).mul_(self.gain).sub_(self.offset)
+
+    def _upsample(self, values: Tensor, axis: int) -> Tensor:
+        """14 times the bilinear interpolation to 224 points along `axis` (half-pixel centres, clamped edges)."""
+        weight = self.weight if axis == 2 else self.weight[:, None]
+        before, after = (values.index_select(axis, index) for index in (self.lower, self.lower + 1))
+        return before * (_PARTS - weight) + after * weight
 
 
-def render(hu: Tensor) -> Tensor:
-    """The network's input, (levels / 255 - MEAN) / STD, shape (N, 3, 224, 224); `hu` as for `levels`."""
-    mean, std = _channels(MEAN, hu), _channels(STD, hu)
-    return levels(hu).mul_(1 / (255 * std)).sub_(mean / std)
-
-
-def _channels(values: Any, like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
-
-
-def _upsample(values: Tensor, axis: int) -> Tensor:
-    """14 times the bilinear interpolation to 224 points along `axis` (half-pixel centres, clamped edges)."""
-    size = values.shape[axis]
-    place = (4 * torch.arange(_RENDERED, device=values.device) - 5).clamp(0, _PARTS * (size - 1))
-    lower = (place // _PARTS).clamp(max=size - 2)
-    weight = (place - _PARTS * lower).to(values.dtype)
-    weight = weight if axis == 2 else weight[:, None]
-    return values.index_select(axis, lower) * (_PARTS - weight) + values.index_select(axis, lower + 1) * weight
+def _exact(low: NDArray[np.object_], divisor: NDArray[np.object_]) -> torch.dtype:
+    """The dtype that holds each value of `Rendering.levels` of int16 HU as the whole number it is."""
+    most = max(_UNIT * 2**15 + abs(low).max(), 256 * divisor.max())
+    for dtype, limit in ((torch.float32, 2**24), (torch.float64, 2**53)):
+        if most < limit:
+            return dtype
+    raise InputError("rendering windows of more than 10^11 HU", "build the store with windows of CT values")
 
 
 class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, int, Tensor]]):
@@ -85,6 +124,7 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, int, Tensor]]):
     def __init__(self, store: PatchStore, split: str):
         patches = store.split(split)
         self._hu, self._lesion = patches.hu, np.asarray(patches.lesion)
+        self._rendering = Rendering.of(store.windows)
         self._label = class_index(store.lesions["label"], store.label_classes)
         self._aux = torch.tensor(store.lesions.filter(regex="^aux_").to_numpy(np.float32))
 
@@ -95,25 +135,31 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, int, Tensor]]):
         lesion = self._lesion[index]
         assert self._hu is not None
         hu = torch.from_numpy(np.asarray(self._hu[index]))
-        return render(hu[None])[0], int(self._label[lesion]), self._aux[lesion]
+        return self._rendering.pictures(hu[None])[0], int(self._label[lesion]), self._aux[lesion]
 
 
-@dataclass(frozen=True)
-class Patches:
+@dataclass(frozen=True, eq=False)
+class DevicePatches:
     """A split's patches on the device that trains: `hu` (N, 64, 64) int16 and their `lesion` (N,) rows, int64."""
 
     hu: Tensor
     lesion: Tensor
+    rendering: Rendering
 
     def __len__(self) -> int:
         return len(self.lesion)
 
+    def pictures(self, chosen: Tensor | slice) -> Tensor:
+        """The network's input for the chosen patches."""
+        return self.rendering.pictures(self.hu[chosen])
 
-def load_patches(store: PatchStore, split: str, device: torch.device) -> Patches:
+
+def load_patches(store: PatchStore, split: str, device: torch.device) -> DevicePatches:
     """The whole split, put on the device once; 8 KiB a patch."""
     part = store.split(split)
     hu, lesion = np.asarray(part.hu, np.int16), np.asarray(part.lesion, np.int64)
-    return Patches(torch.from_numpy(hu).to(device), torch.from_numpy(lesion).to(device))
+    rendering = Rendering.of(store.windows, device)
+    return DevicePatches(torch.from_numpy(hu).to(device), torch.from_numpy(lesion).to(device), rendering)
 
 
 @dataclass(frozen=True)
@@ -121,16 +167,18 @@ class Cohort:
     """A store that can be trained on.
 
     `label` is each lesion's class index, shape (lesions,), -1 where unknown; `order` are the classes from lowest to
-    highest; `notes` are findings worth telling that change nothing; `digest` stands for the store's whole content.
+    highest; `notes` are findings worth telling that change nothing; `digest` stands for the store's whole content, and
+    `windows` made its pictures.
     """
 
     lesions: pd.DataFrame
     classes: tuple[str, ...]
     order: tuple[str, ...]
     label: NDArray[np.int64]
-    patches: Mapping[str, Patches]
+    patches: Mapping[str, DevicePatches]
     notes: tuple[str, ...]
     digest: str
+    windows: Windows = WINDOWS
 
     @property
     def positive(self) -> str | None:
@@ -151,7 +199,7 @@ def read_cohort(
     lesions, classes = store.lesions, tuple(store.label_classes)
     label, order = class_index(lesions["label"], classes), label_order(classes, positive, order)
     refuse_missing_classes(lesions, classes)
-    patches = {split: load_patches(store, split, torch.device("cpu")) for split in SPLITS}
+    patches = {split: load_patches(store, split, torch.device(device)) for split in SPLITS}
     flat = {split: part.hu.amin((1, 2)) == part.hu.amax((1, 2)) for split, part in patches.items()}
     pixels = [_digests(patches[split], ~constant) for split, constant in flat.items()]
     refuse_leaks(lesions, pd.concat(pixels))
@@ -160,8 +208,7 @@ def read_cohort(
     for split, constant in flat.items():
         if constant.any():
             notes.append(f"{split}: {int(constant.sum())} of {len(constant)} patches are of one HU throughout")
-    there = {split: Patches(part.hu.to(device), part.lesion.to(device)) for split, part in patches.items()}
-    return Cohort(lesions, classes, order, label, there, tuple(notes), store.digest)
+    return Cohort(lesions, classes, order, label, patches, tuple(notes), store.digest, store.windows)
 
 
 def label_order(classes: Sequence[str], positive: str | None, order: Sequence[str] | None) -> tuple[str, ...]:
@@ -215,7 +262,7 @@ def refuse_leaks(lesions: pd.DataFrame, pixels: pd.Series[str]) -> None:
         Digests of patches, indexed by row of `lesions`.
     """
     signs = {
-        "ids that look like one patient": lesions["patient_id"].map(_plain),
+        "ids that look like one patient": lesions["patient_id"].map(_alike),
         "the same series": lesions["series"][lesions["series"] != ""],
         "the same pixels": pixels,
     }
@@ -232,12 +279,12 @@ def refuse_leaks(lesions: pd.DataFrame, pixels: pd.Series[str]) -> None:
             )
 
 
-def _plain(patient: str) -> str:
-    """The id without what differs between two writings of it: Unicode form, case, blanks, leading zeros."""
-    return re.sub(r"^0+(?=.)", "", unicodedata.normalize("NFKC", patient).strip().casefold())
+def _alike(patient: str) -> str:
+    """Equal for ids that a manifest takes for one patient, and for those that differ in zeros before a letter."""
+    return patient_key(patient).lstrip("0")
 
 
-def _digests(patches: Patches, chosen: Tensor) -> pd.Series[str]:
+def _digests(patches: DevicePatches, chosen: Tensor) -> pd.Series[str]:
     """A digest of each chosen patch, indexed by its lesion."""
-    found = [hashlib.blake2b(hu.tobytes(), digest_size=16).hexdigest() for hu in patches.hu[chosen].numpy()]
-    return pd.Series(found, index=patches.lesion[chosen].numpy(), dtype=str)
+    found = [hashlib.blake2b(hu.tobytes(), digest_size=16).hexdigest() for hu in patches.hu[chosen].cpu().numpy()]
+    return pd.Series(found, index=patches.lesion[chosen].cpu().numpy(), dtype=str)

@@ -1,14 +1,15 @@
-"""Training: a run is one architecture, trained once with one seed."""
+"""Training: a run is one architecture, trained once with one seed; its checkpoints are whole, or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import os
+import pickle
 import re
 import resource
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,30 +19,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import CtpatchError, InputError, one_line
+from ctpatch.store import WINDOWS, CtpatchError, InputError, one_line, replacing
 
-from . import checkpoint, metrics, models
-from .data import Cohort, Patches, render
-from .loss import multitask_loss
+from . import Settings, metrics, models
+from .data import Cohort
 from .tasks import Characteristic, targets
 
 Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
 """Wraps an epoch's batches to show progress; the text says which epoch of which run."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the weights of a run, besides its architecture and seed; the paper's section 2.3 by default."""
-
-    backbone: str = "alexnet"
-    epochs: int = 100
-    patience: int = 10
-    batch_size: int = 50
-    lr: float = 1e-3
-    device: str = "cpu"
-    tl_weights: str = ""
-    balanced: bool = False
-    deterministic: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +52,7 @@ class Run:
             "arch": self.arch,
             "seed": self.seed,
             "store": self.cohort.digest,
+            "windows": listed(self.cohort.windows),
             "classes": list(self.cohort.classes),
             "tasks": [task.task() for task in self.tasks] if self.arch.startswith("mtl") else [],
             **asdict(self.settings),
@@ -125,7 +111,7 @@ class _Session:
         self.class_weights = counts.sum() / (len(counts) * counts) if run.settings.balanced else None
 
     def resume(self, path: Path, log: Callable[[str], None]) -> None:
-        state = checkpoint.newest(path)
+        state = newest_checkpoint(path)
         if state is None:
             return
         refuse_difference(state["run"], self.run.identity, path)
@@ -155,7 +141,7 @@ class _Session:
 
     def validate(self) -> float:
         """AUC of the validation lesions, macro one-vs-rest with more than two classes."""
-        rows, tables = predict(self.net, self.val, self.run.settings.batch_size)
+        rows, tables = models.predict(self.net, self.val, self.run.settings.batch_size)
         cohort = self.run.cohort
         positive = cohort.classes.index(cohort.order[-1])
         auc = metrics.auc(*metrics.one_vs_rest(tables[0], cohort.label[rows], positive)).value
@@ -164,9 +150,10 @@ class _Session:
 
     def loss(self, batch: Tensor) -> Tensor:
         lesion = self.train.lesion[batch]
-        major, auxiliary = forward(self.net, self.train.hu[batch])
+        major, auxiliary = models.forward(self.net, self.train.pictures(batch))
         weights = [task.weight for task in self.run.tasks]
-        return multitask_loss(major, self.label[lesion], auxiliary, self.levels[lesion], weights, self.class_weights)
+        levels = self.levels[lesion]
+        return models.multitask_loss(major, self.label[lesion], auxiliary, levels, weights, self.class_weights)
 
     def step(self, batch: Tensor) -> float:
         """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
@@ -193,8 +180,8 @@ class _Session:
         """best.pt first: where the machine stops between the two, the epoch is done again and best.pt with it."""
         state = {"run": self.run.identity, "history": self.history, "model": self.net.state_dict()}
         if self.best() == len(self.history):
-            checkpoint.save(folder / "best.pt", state)
-        checkpoint.save(folder / "last.pt", {**state, "optimizer": self.optimizer.state_dict()}, keep=True)
+            save_checkpoint(folder / "best.pt", state)
+        save_checkpoint(folder / "last.pt", {**state, "optimizer": self.optimizer.state_dict()}, keep=True)
 
 
 def build(identity: dict[str, Any]) -> models.Network:
@@ -210,37 +197,6 @@ def load_network(state: dict[str, Any], device: torch.device) -> models.Network:
     return net.to(device)
 
 
-def forward(net: models.Network, hu: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Logits of patches (N, 64, 64), in float32; on a GPU the network itself computes in bfloat16."""
-    pictures = render(hu).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cuda", torch.bfloat16, enabled=hu.is_cuda):
-        major, auxiliary = net(pictures)
-    return major.float(), [logits.float() for logits in auxiliary]
-
-
-@torch.no_grad()
-def predict(
-    net: models.Network, patches: Patches, batch_size: int
-) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
-    """Probabilities, averaged over each lesion's patches.
-
-    Returns
-    -------
-    rows : array, shape (lesions,)
-        The store's rows of the lesions that have patches, ascending.
-    tables : list of arrays, shapes (lesions, classes)
-        Of the major task, then of each auxiliary one.
-    """
-    net.eval()
-    outputs = [forward(net, hu) for hu in patches.hu.split(batch_size)]
-    tables = [torch.cat(part).double().softmax(1) for part in zip(*([o[0], *o[1]] for o in outputs), strict=True)]
-    rows, index, count = patches.lesion.unique(return_inverse=True, return_counts=True)
-    means = [t.new_zeros(len(count), t.shape[1]).index_add_(0, index, t) / count[:, None] for t in tables]
-    if not all(mean.isfinite().all() for mean in means):
-        raise CtpatchError("the network's outputs are not finite. Do: try a lower --lr.")
-    return rows.cpu().numpy(), [mean.cpu().numpy() for mean in means]
-
-
 def shuffled(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of the patches in an epoch: a function of (seed, epoch) alone."""
     return np.random.default_rng(number("order", seed, epoch)).permutation(n)
@@ -252,16 +208,92 @@ def number(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def refuse_difference(saved: dict[str, Any], now: dict[str, Any], where: Path) -> None:
+def refuse_difference(
+    saved: dict[str, Any],
+    now: dict[str, Any],
+    where: Path,
+    do: str = "repeat the earlier call, or name another folder with --out",
+) -> None:
     """Raise InputError on the first value in which a checkpoint or run folder differs from this call."""
-    saved = asdict(Settings()) | saved  # an older version's file lacks the settings that came later
+    saved = {**asdict(Settings()), "windows": listed(WINDOWS)} | saved  # an older file lacks what came later
     for key, value in now.items():
         if saved.get(key) != value:
-            raise InputError(
-                f"made with {key} = {saved.get(key)}, this call has {value}",
-                "repeat the earlier call, or name another folder with --out",
-                where,
-            )
+            raise InputError(f"made with {key} = {saved.get(key)}, this call has {value}", do, where)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], *, keep: bool = False) -> None:
+    """Write a checkpoint of tensors, numbers and text; with `keep`, the one before stays as `.old`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        torch.save({**state, "sha256": digest(state)}, file)
+        if keep and path.exists():
+            file.flush()
+            os.fsync(file.fileno())  # before the old one loses its name
+            path.replace(path.with_suffix(".old"))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint; an `InputError` where it cannot be read or its content differs from its digest."""
+    state = _read(path)
+    if state.pop("sha256", None) != digest(state):
+        raise InputError("the checkpoint's content differs from its sha256", "delete it and train again", path)
+    return state
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The backbone's state dict in a torchvision file or an earlier run's best.pt; an `InputError` if it is neither."""
+    state = _read(path)
+    weights = load_checkpoint(path).get("model") if "sha256" in state else state
+    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError("this is no state dict", "give a torchvision state dict or an earlier run's best.pt", path)
+    return {name.removeprefix("backbone."): value for name, value in weights.items()}
+
+
+def newest_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The last whole checkpoint of an unfinished run, `path` or the one before it; None where there never was one."""
+    found = [candidate for candidate in (path, path.with_suffix(".old")) if candidate.exists()]
+    for candidate in found:
+        with suppress(InputError):
+            return load_checkpoint(candidate)
+    return load_checkpoint(found[0]) if found else None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of nested dicts and lists of tensors, numbers and text."""
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        found = f"no readable checkpoint ({type(error).__name__})"
+        raise InputError(found, "name a whole .pt file, or delete it and train again", path) from None
+    return state if isinstance(state, dict) else {"": state}
+
+
+def _feed(sha: hashlib._Hash, value: Any) -> None:
+    if isinstance(value, Tensor):
+        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        sha.update(f"dict{len(value)}".encode())
+        for key, item in value.items():
+            sha.update(repr(key).encode())
+            _feed(sha, item)
+    elif isinstance(value, list | tuple):
+        sha.update(f"list{len(value)}".encode())
+        for item in value:
+            _feed(sha, item)
+    else:
+        sha.update(repr(value).encode())
+
+
+def listed(windows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Windows as a checkpoint and config.json keep them."""
+    return [list(window) for window in windows]
 
 
 @contextmanager

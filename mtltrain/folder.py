@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,19 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import InputError, open_store
+from ctpatch.store import InputError, lock, open_store
 
-from . import __version__, checkpoint, files, fit, models
-from .compare import LESION, evaluate, numbers
-from .data import Cohort, Patches, class_index, load_patches, read_cohort
+from . import Settings, __version__, fit, models
+from .compare import LESION, evaluate
+from .data import Cohort, DevicePatches, class_index, load_patches, read_cohort
 from .report import write_report
+from .tables import read_csv, read_json, write_csv, write_json
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]
 Tables = Sequence[NDArray[np.float64]]
 
-FIXED = ("store_sha256", "classes", "order", *(field.name for field in fields(fit.Settings)))
+FIXED = ("store_sha256", "windows", "classes", "order", *(field.name for field in fields(Settings)))
 """Entries of config.json in which all calls on one run folder agree."""
 
 GROWING = ("arch", "seeds", "versions")
@@ -38,7 +41,7 @@ def fit_folder(
     out: Path,
     archs: Sequence[str],
     seeds: Sequence[int],
-    settings: fit.Settings,
+    settings: Settings,
     *,
     weights: Path | None = None,
     positive: str | None = None,
@@ -64,15 +67,17 @@ def fit_folder(
         cohort = read_cohort(store, positive, order, settings.device)
         table, tasks = select(cohort)
         _refuse_misuse(archs, len(table), tasks, weights)
-        settings = replace(settings, tl_weights=models.weights_name(settings.backbone, weights))
+        settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
         runs = [fit.Run(arch, seed, settings, cohort, tasks) for seed in seeds for arch in archs]
         start = _pretrained([run for run in _unfinished(runs, out) if run.arch.endswith("tl")], weights)
         config = {**asdict(settings), **_described(cohort), "store": path.name, "recipe": store.recipe}
         config |= {"arch": list(archs), "seeds": list(seeds), "selection": [line.line() for line in table]}
-        with files.locked(out):
+        with locked(out):
             _write_config(out, config)
             for line in (*cohort.notes, *(f"auxiliary task {task.name}: |r| {task.weight:.2f}" for task in tasks)):
                 log(line)
+            for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
+                leftover.unlink()
             for run in _unfinished(runs, out):
                 history = fit.train(run, out / run.name, start, log, watch)
                 _finish(run, out / run.name, pd.DataFrame(history))
@@ -85,22 +90,42 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
     Raises
     ------
     InputError
-        If there is no finished run, or the store has other classes.
+        If there is no finished run, or the store has other classes or windows.
     """
     found = [path.with_name("best.pt") for path in sorted(folder.glob("*/seed-*/predictions.csv"))]
     if not found:
         raise InputError("there is no finished run", "name a folder that `mtltrain fit` made", folder)
-    batch = files.read_json(folder / "config.json").get("batch_size", fit.Settings.batch_size)
-    settings = fit.Settings(device=str(device), batch_size=batch)
+    batch = read_json(folder / "config.json").get("batch_size", Settings.batch_size)
+    settings = Settings(device=str(device), batch_size=batch)
     with open_store(path) as store, fit.guarded(settings, "use --device cpu, or a machine with more memory"):
         lesions, patches = store.lesions, [load_patches(store, split, device) for split in splits]
         if not any(map(len, patches)):
             raise InputError(f"no lesion in {' or '.join(splits)}", "name a --split that the store has", path)
         parts = []
-        for state in map(checkpoint.load, found):
+        windows = {"windows": fit.listed(store.windows)}
+        for file, state in zip(found, map(fit.load_checkpoint, found), strict=True):
             class_index(lesions["label"], state["run"]["classes"])  # refuses other classes
+            fit.refuse_difference(state["run"], windows, file, "take a store with the windows that it was made with")
             parts.append(_predictions(state["run"], lesions, *_output(state, patches, device)))
         return pd.concat(parts)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder, made where it is missing; the system lets go of it however the process ends.
+
+    Raises
+    ------
+    InputError
+        If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = lock(folder / ".lock")
+    if file is None:
+        found = "another mtltrain fit is at work in this folder"
+        raise InputError(found, "wait for it, or name another folder with --out", folder)
+    with file:
+        yield
 
 
 def _refuse_misuse(
@@ -121,10 +146,20 @@ def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> dict[str, Tensor]
     """The weights that `runs` start from, known to be had and to fit before anything trains."""
     if not runs:
         return {}
-    weights = models.read_weights(runs[0].settings.backbone, file)
+    weights = fit.load_weights(file) if file else models.published(runs[0].settings.backbone)
     with torch.device("meta"):
         models.load_pretrained(fit.build(runs[0].identity), weights)
     return weights
+
+
+def _weights_name(backbone: str, file: Path | None) -> str:
+    """What identifies the pre-trained weights: torchvision's name, or a file's name and digest."""
+    if file is None:
+        return str(models.published_weights(backbone))
+    try:
+        return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", "name a .pt file", file) from None
 
 
 def _described(cohort: Cohort) -> dict[str, Any]:
@@ -132,6 +167,7 @@ def _described(cohort: Cohort) -> dict[str, Any]:
     versions |= {"mtltrain": __version__, "python": platform.python_version(), "threads": str(torch.get_num_threads())}
     return {
         "store_sha256": cohort.digest,
+        "windows": fit.listed(cohort.windows),
         "classes": list(cohort.classes),
         "positive": cohort.positive,
         "order": list(cohort.order),
@@ -144,27 +180,27 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
     """Write config.json, or extend the one there; refuse if it is of other settings."""
     path = out / "config.json"
     if path.exists():
-        old = files.read_json(path)
+        old = read_json(path)
         fit.refuse_difference(old, {key: config[key] for key in FIXED}, path)
         config |= {key: [*old[key], *(v for v in config[key] if v not in old[key])] for key in GROWING}
-    files.write_json(path, config)
+    write_json(path, config)
 
 
 def _finish(run: fit.Run, folder: Path, history: pd.DataFrame) -> None:
     """Write the run's tables, predictions.csv last: it marks the run as finished."""
-    state, cohort = checkpoint.load(folder / "best.pt"), run.cohort
+    state, cohort = fit.load_checkpoint(folder / "best.pt"), run.cohort
     output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
-    files.write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
-    files.write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
-    files.write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
+    write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
+    write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
+    write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
     for leftover in {*folder.glob("last.*"), *folder.glob("*.tmp")}:
         leftover.unlink()
 
 
-def _output(state: dict[str, Any], splits: Sequence[Patches], device: torch.device) -> tuple[Rows, Tables]:
-    """Rows of the lesions in `splits`, and what a checkpoint's network says of them; see `fit.predict`."""
+def _output(state: dict[str, Any], splits: Sequence[DevicePatches], device: torch.device) -> tuple[Rows, Tables]:
+    """Rows of the lesions in `splits`, and what a checkpoint's network says of them; see `models.predict`."""
     net = fit.load_network(state, device)
-    outputs = [fit.predict(net, patches, state["run"]["batch_size"]) for patches in splits if len(patches)]
+    outputs = [models.predict(net, patches, state["run"]["batch_size"]) for patches in splits if len(patches)]
     tables = zip(*(tables for _, tables in outputs), strict=True)
     return np.concatenate([rows for rows, _ in outputs]), [np.concatenate(parts) for parts in tables]
 
@@ -191,15 +227,10 @@ def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]])
     runs = sorted(path.parent for path in out.glob("*/seed-*/predictions.csv"))
     tables = {}
     for name in ("auxiliary.csv", "history.csv", "predictions.csv"):
-        tables[name] = pd.concat([files.read_csv(run / name) for run in runs], ignore_index=True)
-        files.write_csv(out / name, tables[name])
-    metrics = evaluate(
-        numbers(tables["predictions.csv"]),
-        cohort.classes,
-        cohort.positive,
-        selection=selection,
-        auxiliary=tables["auxiliary.csv"],
-    )
-    files.write_json(out / "metrics.json", metrics)
+        tables[name] = pd.concat([read_csv(run / name) for run in runs], ignore_index=True)
+        write_csv(out / name, tables[name])
+    predictions, auxiliary = tables["predictions.csv"], tables["auxiliary.csv"]
+    metrics = evaluate(predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary)
+    write_json(out / "metrics.json", metrics)
     write_report(out)
     return metrics

@@ -1,26 +1,30 @@
-"""The paper's multi-task wiring over any torchvision classification network, and the plain network beside it."""
+"""The paper's multi-task wiring over any torchvision network, the plain network beside it, and their loss."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctpatch.store import InputError
+from ctpatch.store import CtpatchError, InputError
 
-from . import checkpoint
+from .data import UNKNOWN, DevicePatches
 
 WIDTH = 4096
 """Nodes of FC1 and FC2, as in AlexNet's own fully-connected layers."""
 
 CONVOLUTION_LR_RATIO = 0.2
 """Pre-trained layers learn at 2e-4 where new ones learn at 1e-3."""
+
+MAJOR_SHARE = 0.7
+"""m of equation 1."""
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     name: {"aux_logits": False, "transform_input": True, "init_weights": False}
@@ -106,6 +110,75 @@ def initialise(net: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def forward(net: Network, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits of `pictures` (N, 3, 224, 224), in float32; on a GPU the network itself computes in bfloat16."""
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cuda", torch.bfloat16, enabled=pictures.is_cuda):
+        major, auxiliary = net(pictures)
+    return major.float(), [logits.float() for logits in auxiliary]
+
+
+@torch.no_grad()
+def predict(
+    net: Network, patches: DevicePatches, batch_size: int
+) -> tuple[NDArray[np.int64], list[NDArray[np.float64]]]:
+    """Probabilities, averaged over each lesion's patches.
+
+    Returns
+    -------
+    rows : array, shape (lesions,)
+        The store's rows of the lesions that have patches, ascending.
+    tables : list of arrays, shapes (lesions, classes)
+        Of the major task, then of each auxiliary one.
+    """
+    net.eval()
+    batches = [slice(start, start + batch_size) for start in range(0, len(patches), batch_size)]
+    outputs = [forward(net, patches.pictures(batch)) for batch in batches]
+    tables = [torch.cat(part).double().softmax(1) for part in zip(*([o[0], *o[1]] for o in outputs), strict=True)]
+    rows, index, count = patches.lesion.unique(return_inverse=True, return_counts=True)
+    means = [t.new_zeros(len(count), t.shape[1]).index_add_(0, index, t) / count[:, None] for t in tables]
+    if not all(mean.isfinite().all() for mean in means):
+        raise CtpatchError("the network's outputs are not finite. Do: try a lower --lr.")
+    return rows.cpu().numpy(), [mean.cpu().numpy() for mean in means]
+
+
+def multitask_loss(
+    major: Tensor,
+    label: Tensor,
+    auxiliary: Sequence[Tensor],
+    levels: Tensor,
+    weights: Sequence[float],
+    class_weights: Tensor | None = None,
+) -> Tensor:
+    """L = m L_major + (1 - m) L_aux; without auxiliary outputs (a single-task network), L_major alone.
+
+    L_aux = (1/N) sum over lesions n and tasks k of w_k CE_k; what is unknown adds nothing, and N stays the full batch.
+
+    Parameters
+    ----------
+    major : Tensor, shape (N, classes)
+        Logits of the diagnosis.
+    label : Tensor, shape (N,)
+        Class indices.
+    auxiliary : sequence of Tensor, shapes (N, levels of the task)
+        Logits of each task.
+    levels : Tensor, shape (N, tasks)
+        Level indices, -1 where unknown.
+    weights : sequence of float
+        w_k, |Spearman's r| of each task.
+    class_weights : Tensor, shape (classes,), optional
+        For `--balanced`: L_major becomes the mean over the batch weighted by these.
+    """
+    loss = F.cross_entropy(major, label, class_weights)
+    if not auxiliary:
+        return loss
+    shares = [
+        weight * F.cross_entropy(logits, levels[:, k], ignore_index=UNKNOWN, reduction="sum")
+        for k, (logits, weight) in enumerate(zip(auxiliary, weights, strict=True))
+    ]
+    return MAJOR_SHARE * loss + (1 - MAJOR_SHARE) * sum(shares[1:], shares[0]) / len(label)
+
+
 def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str, Any]]:
     """Adam's groups: everything at `lr`, but pre-trained layers at a fifth of it."""
     if not pretrained:
@@ -137,35 +210,10 @@ def load_pretrained(net: Network, weights: dict[str, Tensor]) -> None:
             tensor.copy_(weights[name])
 
 
-def weights_name(backbone: str, file: Path | None) -> str:
-    """What identifies the pre-trained weights: torchvision's name, or a file's name and digest."""
-    if file is None:
-        return str(_published(backbone))
+def published(backbone: str) -> dict[str, Tensor]:
+    """ImageNet weights through torchvision; an `InputError` if they cannot be had."""
     try:
-        return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", "name a .pt file", file) from None
-
-
-def read_weights(backbone: str, file: Path | None) -> dict[str, Tensor]:
-    """Pre-trained weights, as a state dict of the plain torchvision network.
-
-    Parameters
-    ----------
-    backbone : str
-        A torchvision classification network.
-    file : Path or None
-        A torchvision state dict or an earlier run's best.pt; None: ImageNet weights through torchvision.
-
-    Raises
-    ------
-    InputError
-        If they cannot be had.
-    """
-    if file is not None:
-        return {name.removeprefix("backbone."): t for name, t in checkpoint.load_weights(file).items()}
-    try:
-        return _published(backbone).get_state_dict(progress=False, check_hash=True, weights_only=True)
+        return published_weights(backbone).get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:  # no network, or another file than the published one
         raise InputError(
             f"ImageNet weights of {backbone} cannot be had ({type(error).__name__}: {error})",
@@ -173,7 +221,8 @@ def read_weights(backbone: str, file: Path | None) -> dict[str, Tensor]:
         ) from None
 
 
-def _published(backbone: str) -> Any:
+def published_weights(backbone: str) -> Any:
+    """What torchvision says of them; its text is their name."""
     _refuse_unknown(backbone)
     return torchvision.models.get_model_weights(backbone).DEFAULT
 

@@ -15,10 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .compare import Scores, load_metrics, numbers, scores
-from .files import read_csv, read_json, write
+from .compare import Scores, load_metrics, scores
 from .metrics import one_vs_rest, roc_points
-from .tables import reasons, run_name, tables
+from .tables import read_csv, read_json, reasons, run_name, tables, write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -47,7 +46,7 @@ def write_report(folder: Path) -> Path:
         If `metrics.json` is missing or of another schema.
     """
     metrics, config = load_metrics(folder), read_json(folder / "config.json")
-    group = scores(numbers(read_csv(folder / "predictions.csv")), metrics["classes"])
+    group = scores(read_csv(folder / "predictions.csv"), metrics["classes"])
     roc, training = _png(plot_roc(metrics, group)), _png(plot_training(pd.read_csv(folder / "history.csv")))
     per_seed = "A line per seed, a dot at the epoch kept. MTL's loss has auxiliary terms: compare it with MTL's only"
     figures = {"ROC curves": _figure(roc, "ROC curves of the test lesions"), "Training": _figure(training, per_seed)}

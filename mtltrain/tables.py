@@ -1,11 +1,18 @@
-"""`metrics.json` as tables of text: a list of rows each, its keys the columns."""
+"""A run folder's tables: CSV and JSON files that are whole or absent, and `metrics.json` laid out as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from ctpatch.store import guarded, replacing, unguarded
+
+TEXT = ["patient_id", "lesion_id", "label", "task"]
+"""Columns whose text comes from a manifest."""
 
 HEADS = {
     "name": "",
@@ -23,6 +30,43 @@ HEADS = {
     "p_mcnemar": "p (McNemar)",
 }
 """Column titles where they are not the key itself."""
+
+
+def write(path: Path, content: str | bytes) -> None:
+    """Write a file so that it is whole or absent; one that says the same already is left alone."""
+    data = content.encode() if isinstance(content, str) else content
+    if not path.exists() or path.read_bytes() != data:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(data)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write strict JSON: no NaN."""
+    write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table; text that a spreadsheet would run as a formula gets an apostrophe, which `read_csv` takes off."""
+    write(path, _mapped(table, guarded).to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read what `write_csv` wrote, everything as text: `007` stays `007`, what is unknown is ""."""
+    return _mapped(pd.read_csv(path, dtype=str, keep_default_na=False), unguarded)
+
+
+def _mapped(table: pd.DataFrame, function: Callable[[str], str]) -> pd.DataFrame:
+    return table.assign(**{name: table[name].astype(str).map(function) for name in TEXT if name in table})
 
 
 def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:

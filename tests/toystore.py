@@ -1,8 +1,12 @@
-"""Small stores made of noise, with a bright disc whose size tells the class where there is a signal."""
+"""Small stores made of noise, with a bright disc whose size tells the class where there is a signal.
+
+And what trained networks might say of test lesions.
+"""
 
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ctpatch import StoreWriter
 
@@ -19,13 +23,27 @@ def discs(rng, n, radius):
 
 
 def write_store(
-    path: Path, counts=None, *, patches=2, signal=True, classes=CLASSES, aux=True, rgb=False, seed=0, first="P"
+    path: Path,
+    counts=None,
+    *,
+    patches=2,
+    signal=True,
+    classes=CLASSES,
+    aux=True,
+    rgb=False,
+    seed=0,
+    first="P",
+    windows=None,
 ) -> Path:
-    """`counts` gives lesions per split; classes alternate; size (1 or 2) follows the class but for one in eight."""
+    """`counts` gives lesions per split; classes alternate; size (1 or 2) follows the class but for one in eight.
+
+    `windows` go into the recipe, where there are any.
+    """
     rng = np.random.default_rng(seed)
     counts = counts or {"train": 12, "val": 8, "test": 8}
     number = 0
-    with StoreWriter(path, label_classes=classes, aux_levels=LEVELS if aux else {}, rgb=rgb) as store:
+    recipe = {"rendering": {"windows_hu": windows}} if windows else {}
+    with StoreWriter(path, label_classes=classes, aux_levels=LEVELS if aux else {}, rgb=rgb, recipe=recipe) as store:
         for split, count in counts.items():
             for k in range(count):
                 index = k % len(classes) if signal else int(rng.integers(len(classes)))
@@ -41,3 +59,18 @@ def write_store(
                 )
                 number += 1
     return path
+
+
+def predictions(runs=("mtl-ri", "stl-ri"), seeds=(0,), classes=("T3", "T4"), lesions=40, per_patient=1, seed=0):
+    """As in predictions.csv, of informative models for test lesions of known labels; classes alternate."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(lesions) % len(classes)
+    places = [(f"{i // per_patient:03d}", str(i % per_patient + 1)) for i in range(lesions)]
+    frames = []
+    for run in runs:
+        for number in seeds:
+            score = np.exp(rng.normal(size=(lesions, len(classes))) + 1.2 * np.eye(len(classes))[labels])
+            frame = pd.DataFrame(score / score.sum(axis=1, keepdims=True), columns=[f"p_{name}" for name in classes])
+            frame[["patient_id", "lesion_id"]] = places
+            frames.append(frame.assign(run=run, seed=number, split="test", label=np.array(classes)[labels]))
+    return pd.concat(frames, ignore_index=True)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from ..contours.reference import check_reference
-from ..contours.roi import DrawnROI, VoxelROI
-from ..contours.rtstruct import RT_STRUCTURE_SET, read_rtstruct, read_structure_set, referenced_series
-from ..contours.seg_file import SEGMENTATION, seg_info
-from ..dicom.header import read_header
-from ..errors import InputError
+from ..contours import open_mask
+from ..contours.roi import DrawnROI, References, VoxelROI
+from ..errors import InputError, located
 from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, nearest_slices
 from ..images.image import Image
 from ..images.series import read_series
@@ -28,6 +24,8 @@ from ..patches.sample import patch_extent, sample_planes
 from ..recipe import SIZE, Recipe
 from ..store.records import Lesion, Patches, deflate
 from ..store.schema import PATCHES
+
+NO_REFERENCES = References()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +59,9 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
         When anything about the image, the contours or their fit is wrong; without patient and line.
     """
     image, roi = read_row(row, recipe)
-    marked = row.center if row.center is not None else _point(roi)
+    marked: ArrayLike | None = row.center
+    if marked is None and row.split != "train" and isinstance(roi, DrawnROI):
+        marked = roi.point
     mask: VoxelROI | None = None
     lattice: LesionLattice | None = None
     notes: tuple[str, ...] = ("cut at the marked centre",)
@@ -108,84 +108,22 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
 
     A series is chosen by the row's `series_uid`, else by what the contours refer to.
     """
-    mask = row.mask
-    if mask is None:
+    if row.mask is None:
         return read_image(row), None
-    kind = mask_kind(mask)
+    mask = open_mask(row.mask)
     if row.center is not None:
-        return read_image(row, *mask_references(mask, kind)), None
-    if kind == "rtstruct":
-        drawn = read_rtstruct(mask, row.roi, point=row.split in ("val", "test"))
-        image = read_image(row, (drawn.series_uid,), drawn.sop_uids)
-        try:
-            notes = check_reference(drawn, image, accept_frame="frame" in row.accept)
-        except InputError as error:
-            raise error.at(where=mask) from None
-        return image, replace(drawn, notes=drawn.notes + notes)
-    if kind == "lidc":
-        from ..contours.lidc import find_lesion, place_lesion, read_lidc
-
-        read = read_lidc(mask)
-        image = read_image(row, (read.series_uid,), read.sop_uids)
-        return image, place_lesion(read, find_lesion(read, row.roi), image, consensus=recipe.lidc_consensus)
-    if kind == "seg":
-        from ..contours.seg import read_seg
-
-        image = read_image(row, seg_info(mask).series_uids)
-        accept = {"frame_ok": "frame" in row.accept, "resample": "resample" in row.accept}
-        return image, read_seg(mask, row.roi, image, **accept)
-    from ..contours.labelmap import read_labelmap
-
-    image = read_image(row)
-    return image, read_labelmap(mask, row.roi, image.stack, resample="resample" in row.accept)
+        return read_image(row, mask.references()), None
+    image = read_image(row, mask.references(row.roi))
+    return image, mask.read(row.roi, image, row.accept, recipe)
 
 
-def read_image(row: Row, referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()) -> Image:
+def read_image(row: Row, refers: References = NO_REFERENCES) -> Image:
     """A row's CT: a volume file, or a DICOM series."""
     from ..images.volume import is_volume_file, read_volume
 
     if is_volume_file(row.image):
         return read_volume(row.image)
-    return read_series(row.image, row.series_uid, referenced, referenced_sops)
-
-
-def mask_references(path: Path, kind: str) -> tuple[Iterable[str], Iterable[str]]:
-    """SeriesInstanceUIDs and SOPInstanceUIDs that a mask file refers to, its ROIs unread."""
-    if kind == "rtstruct":
-        return (referenced_series(read_structure_set(path)),), ()
-    if kind == "seg":
-        return seg_info(path).series_uids, ()
-    if kind == "lidc":
-        from ..contours.lidc import read_lidc
-
-        read = read_lidc(path)
-        return (read.series_uid,), read.sop_uids
-    return (), ()
-
-
-def mask_kind(path: Path) -> str:
-    """What a mask file is: `rtstruct`, `seg`, `lidc` or `labelmap`.
-
-    Raises
-    ------
-    InputError
-        When it is none of these.
-    """
-    from ..images.volume import is_volume_file
-
-    if is_volume_file(path):
-        return "labelmap"
-    if path.suffix.lower() == ".xml":
-        return "lidc"
-    header = read_header(path)
-    sop_class = header.text("SOPClassUID") if header else ""
-    if sop_class in SEGMENTATION:
-        return "seg"
-    if sop_class == RT_STRUCTURE_SET:
-        return "rtstruct"
-    what = f"DICOM of modality {header.text('Modality') or 'unknown'}" if header else "no DICOM file"
-    do = "give an RTSTRUCT, DICOM SEG, LIDC-IDRI XML or a NIfTI, NRRD or MHA label map"
-    raise InputError(f"the mask is {what}", do, path)
+    return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids)
 
 
 def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
@@ -199,12 +137,6 @@ def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
         ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * stack.spacing
         longest = max(longest, float(np.linalg.norm(ends[:, None] - ends, axis=2).max()))
     return longest
-
-
-def _point(roi: DrawnROI | VoxelROI | None) -> Floats | None:
-    """The one point of a POINT contour, in mm LPS."""
-    single = isinstance(roi, DrawnROI) and len(roi.contours) == 1 and len(roi.contours[0]) == 1
-    return roi.contours[0][0] if single and isinstance(roi, DrawnROI) else None
 
 
 def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
@@ -222,10 +154,8 @@ def _locate(
     roi: DrawnROI | VoxelROI, image: Image, row: Row, recipe: Recipe
 ) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
     rule = next((word.partition("=")[2] for word in row.accept if word.startswith("overlap=")), "")
-    try:
+    with located(row.mask or ""):
         mask = lesion_mask(roi, image.stack, overlap=rule)
-    except InputError as error:
-        raise error.at(where=row.mask or "") from None
     return mask, lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
 
 

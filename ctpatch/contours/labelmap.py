@@ -3,54 +3,51 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
-from ..geometry import SliceStack
-from ..images.volume import open_volume
-from ..images.volume_file import VolumeFile
+from ..errors import InputError, located
+from ..images.image import Image
+from ..images.volume import VolumeFile, open_volume
+from ..recipe import Recipe
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI
 from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
-from .roi import VoxelROI
+from .roi import References, VoxelROI
 
 LABEL_TOLERANCE = 1e-6
 """How far a label may be from a whole number and still be meant as one."""
 _SHOWN = 10
 
 
-def read_labelmap(path: str | Path, roi: str, stack: SliceStack, *, resample: bool = False) -> VoxelROI:
-    """Read one label of a label map onto the image's grid.
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map as a `MaskFile`; it does not say which image it was drawn on, its grid must tell."""
 
-    Parameters
-    ----------
-    path : path
-    roi : str
-        The label's value; blank when the file holds one label besides 0.
-    stack : SliceStack
-        The image's grid. The file's axes may be permuted and flipped against it.
-    resample : bool
-        Take the nearest voxel where the grids differ.
+    path: Path
 
-    Raises
-    ------
-    InputError
-        When the file cannot be read, its grid is not the image's, its values are not whole numbers, or the label is
-        not there.
-    """
-    file = open_volume(path)
-    grid, reorder = file.grid.towards(stack.axes)
-    try:
-        source = grid.stack()
-        same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
-        if not (same or resample):
-            raise wrong_grid(source, stack)
-        value = _choose(_labels(file), roi)
-        voxels = reorder(_where(file, value))
-        return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
-    except InputError as error:
-        raise error.at(where=file.path) from None
+    def references(self, roi: str | None = None) -> References:
+        """None."""
+        return References()
+
+    def rois(self) -> Iterator[ListedROI]:
+        """None: nothing says which image they would go with."""
+        return iter(())
+
+    def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> VoxelROI:
+        """The voxels of one label's value; the file's axes may be permuted and flipped against the image's."""
+        file, stack = open_volume(self.path), image.stack
+        grid, reorder = file.grid.towards(stack.axes)
+        with located(self.path):
+            source = grid.stack()
+            same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
+            if not (same or "resample" in accept):
+                raise wrong_grid(source, stack)
+            value = _choose(_labels(file), roi)
+            voxels = reorder(_where(file, value))
+            return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
 
 
 def _labels(file: VolumeFile) -> list[int]:

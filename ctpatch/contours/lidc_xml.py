@@ -1,14 +1,18 @@
-"""What an LIDC-IDRI XML file says: the nodules that each reader marked, as written.
+"""What an LIDC-IDRI XML file says: the nodules that each reader marked, as written, and what an outline encloses.
 
 The format is described by the collection's own documents and McNitt-Gray et al., Acad Radiol 14:1464 (2007): one
 `readingSession` per reader; in it one `unblindedReadNodule` per nodule, with `characteristics` (nodules ≥ 3 mm only)
 and one `roi` per path. `nonNodule` marks are no lesions and are left unread.
+
+An outline traces the outermost pixels that are *not* nodule: a voxel is in when the slice's paths enclose it and none
+passes through it; a path with inclusion FALSE cuts out what it encloses and what it passes through. Pixel indices
+count from 0 at the centre of the first pixel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
@@ -16,11 +20,25 @@ from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
+from numpy.typing import NDArray
 
 from ..dicom.decimal_string import decimal
-from ..errors import InputError
+from ..errors import InputError, located
 from ..geometry import Floats
+from ..lesion.raster import Corner, fill
 
+RATINGS = {
+    "subtlety": 5,
+    "internalStructure": 4,
+    "calcification": 6,
+    "sphericity": 5,
+    "margin": 5,
+    "lobulation": 5,
+    "spiculation": 5,
+    "texture": 5,
+    "malignancy": 5,
+}
+"""The characteristics by their XML names, and the highest level of each; the lowest is 1."""
 MAX_BYTES = 50 * 2**20
 """Size of the largest XML file that is read; the collection's own stay below 3 MB."""
 MAX_DEPTH = 32
@@ -78,6 +96,14 @@ class LidcNodule:
         """Whether it was outlined; a nodule < 3 mm is marked by a single point."""
         return any(len(path.points) > 1 for path in self.paths)
 
+    @property
+    def mark(self) -> tuple[float, float, float]:
+        """Where it is marked: z in mm, row, column of the lowest path's first point."""
+        return min((path.z, *path.points[0, ::-1].tolist()) for path in self.paths)
+
+    def __str__(self) -> str:
+        return f"nodule {self.name[:40]!r} of reader {self.reader + 1}"
+
 
 def is_lidc(path: Path) -> bool:
     """Whether the start of a file looks like an LIDC-IDRI message (of CT or of chest radiographs)."""
@@ -100,47 +126,70 @@ def parse_lidc(path: Path) -> tuple[str, tuple[LidcNodule, ...]]:
     InputError
         When the file is missing, too large, no well-formed LIDC-IDRI message about CT, or declares a DTD or entities.
     """
-    root = _root(path)
-    try:
+    with located(path):
+        root = _root(path)
         return _series_uid(root), tuple(_nodules(root))
-    except InputError as error:
-        raise error.at(where=path) from None
+
+
+def enclosed(paths: Sequence[LidcPath]) -> tuple[Corner, NDArray[np.bool_], int]:
+    """What the paths of one nodule enclose on one slice, and how many pixels lie in two inclusions at once.
+
+    A voxel is in when it lies in one more inclusion than exclusions (a ring may hold an island) and on no path. For
+    properly nested paths that is the even-odd rule; an exclusion that reaches outside never adds anything.
+    """
+    paths = _distinct(paths)
+    (row0, column0), inside = fill([drawn.points for drawn in paths], rim=False)
+    depth = np.zeros(inside.shape, np.int32)
+    for drawn in paths:
+        (row, column), own = fill([drawn.points], rim=False)
+        rows, columns = own.shape
+        part = depth[row - row0 : row - row0 + rows, column - column0 : column - column0 + columns]
+        part += own if drawn.inclusion else -own.astype(np.int32)
+    return (row0, column0), inside & (depth == 1), int((depth > 1).sum())
+
+
+def _distinct(paths: Sequence[LidcPath]) -> list[LidcPath]:
+    """The paths without those that repeat another one, from whichever point and whichever way round."""
+
+    def edges(drawn: LidcPath) -> tuple[bool, tuple[object, ...]]:
+        points = [tuple(point) for point in drawn.points.tolist()]
+        sides = zip(points, points[1:] + points[:1], strict=True)
+        return drawn.inclusion, tuple(sorted(tuple(sorted(side)) for side in sides))
+
+    return list({edges(drawn): drawn for drawn in paths}.values())
 
 
 def _root(path: Path) -> Element:
     root = _parse(path)
-    if not _tag(root).endswith("ReadMessage"):
-        raise InputError(f"the XML root is {_tag(root)[:40]!r}, not LidcReadMessage", "give an LIDC-IDRI XML", path)
-    parts = {_tag(child) for child in root}
+    if not root.tag.endswith("ReadMessage"):
+        raise InputError(f"the XML root is {root.tag[:40]!r}, not LidcReadMessage", "give an LIDC-IDRI XML")
+    parts = {child.tag for child in root}
     if "CXRreadingSession" in parts and "readingSession" not in parts:
         found = "its readings are of a chest radiograph (CXR), not of CT"
-        raise InputError(found, "give the XML file of the CT series", path)
+        raise InputError(found, "give the XML file of the CT series")
     return root
 
 
 def _parse(path: Path) -> Element:
     if not path.is_file():
-        raise InputError("there is no such file", "correct the path", path)
+        raise InputError("there is no such file", "correct the path")
     if (size := path.stat().st_size) > MAX_BYTES:
-        found = f"the XML file has {size / 2**20:.1f} MB, more than {MAX_BYTES >> 20}"
-        raise InputError(found, EXPORT_AGAIN, path)
+        raise InputError(f"the XML file has {size / 2**20:.1f} MB, more than {MAX_BYTES >> 20}", EXPORT_AGAIN)
     try:
         parser = DefusedXMLParser(target=_Shallow(), forbid_dtd=True)
         parser.feed(path.read_bytes())
         return parser.close()
-    except InputError as error:
-        raise error.at(where=path) from None
     except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions", path) from error
+        raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions") from error
     except DefusedXmlException as error:
         kind = type(error).__name__
-        raise InputError(f"the XML file declares a DTD or entities ({kind})", EXPORT_AGAIN, path) from None
+        raise InputError(f"the XML file declares a DTD or entities ({kind})", EXPORT_AGAIN) from None
     except (ParseError, ValueError, LookupError) as error:  # encodings that expat lacks are no ParseError
-        raise InputError(f"not well-formed XML ({error})", EXPORT_AGAIN, path) from None
+        raise InputError(f"not well-formed XML ({error})", EXPORT_AGAIN) from None
 
 
 class _Shallow(TreeBuilder):
-    """Builds the tree while it is no deeper than `MAX_DEPTH`: nesting takes far more memory than the file."""
+    """Builds a tree without namespaces, no deeper than `MAX_DEPTH`: nesting takes far more memory than the file."""
 
     depth = 0
 
@@ -148,28 +197,28 @@ class _Shallow(TreeBuilder):
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise InputError(f"XML elements are nested deeper than {MAX_DEPTH}", EXPORT_AGAIN)
-        return super().start(tag, attrs)
+        return super().start(tag.rpartition("}")[2], attrs)
 
     def end(self, tag: str) -> Element:
         self.depth -= 1
-        return super().end(tag)
+        return super().end(tag.rpartition("}")[2])
 
 
 def _series_uid(root: Element) -> str:
-    for header in _children(root, "ResponseHeader"):
+    for header in root.findall("ResponseHeader"):
         for child in header:
-            if _tag(child).casefold() in ("seriesinstanceuid", "ctseriesinstanceuid"):
+            if child.tag.casefold() in ("seriesinstanceuid", "ctseriesinstanceuid"):
                 return _text(child)
     return ""
 
 
 def _nodules(root: Element) -> Iterator[LidcNodule]:
-    for reader, session in enumerate(_children(root, "readingSession")):
-        for nodule in _children(session, "unblindedReadNodule"):
+    for reader, session in enumerate(root.findall("readingSession")):
+        for nodule in session.findall("unblindedReadNodule"):
             name = _child_text(nodule, "noduleID")
             where = f"nodule {name[:40]!r} of reader {reader + 1}"
             try:
-                paths = tuple(_path(roi) for roi in _children(nodule, "roi"))
+                paths = tuple(_path(roi) for roi in nodule.findall("roi"))
                 if not paths:
                     raise InputError("no roi", "")
             except InputError as error:
@@ -179,10 +228,10 @@ def _nodules(root: Element) -> Iterator[LidcNodule]:
 
 def _ratings(nodule: Element) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for characteristics in _children(nodule, "characteristics"):
+    for characteristics in nodule.findall("characteristics"):
         for item in characteristics:
             if text := _text(item):
-                found.setdefault(_tag(item), []).append(text)
+                found.setdefault(item.tag, []).append(text)
     return {name: " and ".join(texts) for name, texts in found.items()}
 
 
@@ -190,7 +239,7 @@ def _path(roi: Element) -> LidcPath:
     inclusion = _child_text(roi, "inclusion").upper()
     if inclusion not in ("TRUE", "FALSE"):
         raise InputError(f"inclusion {inclusion[:40]!r} is neither TRUE nor FALSE", "")
-    edges = list(_children(roi, "edgeMap"))
+    edges = list(roi.findall("edgeMap"))
     if not edges:
         raise InputError("an roi without edgeMap", "")
     points = np.array([[_number(edge, name) for name in ("xCoord", "yCoord")] for edge in edges])
@@ -213,17 +262,8 @@ def _number(parent: Element, name: str) -> float:
     return value
 
 
-def _tag(element: Element) -> str:
-    """The element's name without its namespace."""
-    return str(element.tag).rpartition("}")[2]
-
-
-def _children(parent: Element, name: str) -> Iterator[Element]:
-    return (child for child in parent if _tag(child) == name)
-
-
 def _child_text(parent: Element, name: str) -> str:
-    texts = list(dict.fromkeys(_text(child) for child in _children(parent, name)))
+    texts = list(dict.fromkeys(_text(child) for child in parent.findall(name)))
     if len(texts) > 1:
         raise InputError(f"{name} is given as {texts[0][:40]!r} and as {texts[1][:40]!r}", EXPORT_AGAIN)
     return texts[0] if texts else ""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 
 from ..errors import InputError, short_uid
 from ..geometry import position_tolerance
 from ..images.image import Image
-from .roi import DrawnROI
+from .roi import DrawnROI, References
 
 OTHER_IMAGE = "give contours drawn on this image, or put frame into the column accept"
 
 
-def other_frame(theirs: str, image: Image, accept_frame: bool) -> tuple[str, ...]:
+def other_frame(refers: References, image: Image, accept: Set[str]) -> tuple[str, ...]:
     """A note when contours or a segmentation have another frame of reference than the image and the row accepts that.
 
     Raises
@@ -20,45 +22,33 @@ def other_frame(theirs: str, image: Image, accept_frame: bool) -> tuple[str, ...
     InputError
         When it does not.
     """
-    ours = image.frame_of_reference
+    theirs, ours = refers.frame_of_reference, image.frame_of_reference
     if not ours or not theirs or ours == theirs:
         return ()
-    if not accept_frame:
+    if "frame" not in accept:
         found = f"FrameOfReferenceUID of the contours is {short_uid(theirs)}, of the image {short_uid(ours)}"
         raise InputError(found, OTHER_IMAGE)
     return ("the contours' frame of reference is another one; accepted by the manifest",)
 
 
-def check_reference(roi: DrawnROI, image: Image, *, accept_frame: bool = False) -> tuple[str, ...]:
-    """Refuse contours of another series; say so where only geometry shows that they belong.
-
-    Parameters
-    ----------
-    roi : DrawnROI
-    image : Image
-    accept_frame : bool
-        The row accepts another frame of reference.
-
-    Returns
-    -------
-    tuple of str
-        Notes.
+def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset()) -> tuple[str, ...]:
+    """Notes where only geometry shows that contours belong to an image, or the row accepts another frame.
 
     Raises
     ------
     InputError
         When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
     """
-    if notes := other_frame(roi.frame_of_reference, image, accept_frame):
+    refers = roi.refers
+    if notes := other_frame(refers, image, accept):
         return notes
-    if roi.sop_uids & set(image.sop_uids) or (roi.series_uid == image.uid and not roi.sop_uids):
+    if refers.sop_uids & set(image.sop_uids) or (image.uid in refers.series_uids and not refers.sop_uids):
         return ()
-    which = f"the contours refer to series {short_uid(roi.series_uid)}, the image is {short_uid(image.uid)}"
-    elsewhere = (roi.series_uid or roi.sop_uids) and roi.series_uid != image.uid and image.sop_uids
-    if elsewhere and not (image.frame_of_reference and roi.frame_of_reference) and not accept_frame:
+    which = f"the contours refer to series {refers.series}, the image is {short_uid(image.uid)}"
+    elsewhere = (refers.series_uids or refers.sop_uids) and image.uid not in refers.series_uids and image.sop_uids
+    if elsewhere and not (image.frame_of_reference and refers.frame_of_reference) and "frame" not in accept:
         raise InputError(f"{which}, and no FrameOfReferenceUID says that they belong together", OTHER_IMAGE)
-    single_point = len(roi.contours) == 1 and len(roi.contours[0]) == 1
-    if not single_point and (away := _farthest(roi, image)):
+    if roi.point is None and (away := _farthest(roi, image)):
         raise InputError(
             f"{which}, and a contour lies {away:.4g} mm off every slice", "give contours drawn on this image"
         )

@@ -1,73 +1,78 @@
-"""DICOM Segmentation objects on an image's grid: frames in any order, sparse, flipped, of one segment."""
+"""DICOM Segmentation objects on an image's grid: frames in any order, sparse, flipped, of one segment.
+
+pydicom reads them. highdicom's volumes (0.28.2) know evenly spaced slices that lie straight above each other: a tilted
+stack raises, an uneven one comes back with a slice more where a gap is double, and without ReferencedSegmentNumber
+among the dimension indices there is none. They also run against row × column: index 0 is the highest slice.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..dicom.dataset import parsing, read_dataset
-from ..errors import InputError, short_uid
+from ..errors import InputError, located, short_uid
 from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats, SliceStack, position_tolerance
 from ..images.image import Image
 from ..images.voxel_grid import Grid
+from ..recipe import Recipe
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
 from .reference import OTHER_IMAGE, other_frame
 from .resample import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
-from .roi import VoxelROI
-from .seg_file import EXPORT_AGAIN, FRACTION, Plane, SegInfo, decode, read_info, read_planes, seg_info
+from .roi import References, VoxelROI
+from .seg_file import EXPORT_AGAIN, FRACTION, SEGMENTATION, SegFrame, SegInfo, seg_info, segment_masks
 
-__all__ = ["check_reference", "choose_segment", "read_seg", "seg_info"]
-
-
-def read_seg(path: str | Path, roi: str, image: Image, *, frame_ok: bool = False, resample: bool = False) -> VoxelROI:
-    """Read one segment onto the image's grid.
-
-    Parameters
-    ----------
-    path : path
-    roi : str
-        The segment's label (compared after NFKC and strip; letter case counts only where it must) or its number; blank
-        when there is a single segment.
-    image : Image
-    frame_ok : bool
-        Accept another frame of reference, or a reference to another series.
-    resample : bool
-        Take the nearest voxel where the grids differ.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, belongs to another image, has no such segment, or a frame of it is not on the
-        image's grid.
-    """
-    path = Path(path)
-    try:
-        return _placed(path, roi, image, frame_ok, resample)
-    except InputError as error:
-        raise error.at(where=path) from None
+__all__ = ["SEGMENTATION", "SegFile", "choose_segment", "open_seg"]
 
 
-def _placed(path: Path, roi: str, image: Image, frame_ok: bool, resample: bool) -> VoxelROI:
-    dataset = read_dataset(path, force=True)
-    with parsing(path):
-        info = read_info(dataset)
-    notes = check_reference(info, image, frame_ok)
-    number, label = choose_segment(info.segments, roi)
-    name = label or str(number)
-    with parsing(path):
-        shown = decode(path, dataset, read_planes(dataset, info.kind, number), info.kind, number)
-    if not shown:
-        raise InputError(f"segment {number} ({label!r}) is empty", "name another one in `roi`, or leave the row out")
-    if info.kind == "FRACTIONAL":
-        notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
-    problem = _misfit([plane for plane, _ in shown], image.stack)
-    if problem is None:
-        return bounding_roi(name, *_on_slices(shown, image.stack), notes)
-    if not resample:
-        raise problem
-    return resampled_roi(name, *_dense(shown), image.stack, notes)
+@dataclass(frozen=True, eq=False)
+class SegFile:
+    """A DICOM SEG as a `MaskFile`; its pixels are read with a segment."""
+
+    path: Path
+    info: SegInfo
+
+    def references(self, roi: str | None = None) -> References:
+        """The series and the frame that the whole file refers to."""
+        return self.info.refers
+
+    def rois(self) -> Iterator[ListedROI | InputError]:
+        """Each segment, and why none of its names tells it apart."""
+        for number, label in self.info.segments:
+            try:
+                cell = cell_of(number, label, lambda text: choose_segment(self.info.segments, text)[0])
+                yield ListedROI(cell, self.info.refers)
+            except InputError as error:
+                yield error
+
+    def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> VoxelROI:
+        """One segment on the image's grid.
+
+        `roi` is its label (compared after NFKC and strip; letter case counts only where it must) or its number.
+        """
+        with located(self.path):
+            notes = _belonging(self.info.refers, image, accept)
+            number, label = choose_segment(self.info.segments, roi)
+            shown = segment_masks(self.path, self.info.kind, number)
+            if not shown:
+                do = "name another one in `roi`, or leave the row out"
+                raise InputError(f"segment {number} ({label!r}) is empty", do)
+            if self.info.kind == "FRACTIONAL":
+                notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
+            problem = _misfit([frame for frame, _ in shown], image.stack)
+            if problem is None:
+                return bounding_roi(label or str(number), *_on_slices(shown, image.stack), notes)
+            if "resample" not in accept:
+                raise problem
+            return resampled_roi(label or str(number), *_dense(shown), image.stack, notes)
+
+
+def open_seg(path: Path) -> SegFile:
+    """Read what a segmentation refers to and its segments; see `seg_file.seg_info`."""
+    return SegFile(path, seg_info(path))
 
 
 def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, str]:
@@ -96,44 +101,37 @@ def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, 
     raise InputError(f"roi {roi!r} means segments {numbers}; there are: {listed}", "give the segment's number in `roi`")
 
 
-def check_reference(info: SegInfo, image: Image, frame_ok: bool = False) -> tuple[str, ...]:
-    """Notes on how a segmentation and an image belong together.
-
-    Raises
-    ------
-    InputError
-        When they do not, and `frame_ok` does not say otherwise.
-    """
+def _belonging(refers: References, image: Image, accept: Set[str]) -> tuple[str, ...]:
+    """Notes on how a segmentation and an image belong together; refused when they do not, unless the row accepts it."""
     if not image.sop_uids:
         return ("the image is a volume file without UIDs: the segmentation was placed by its coordinates alone",)
-    if notes := other_frame(info.frame_of_reference, image, frame_ok):
+    if notes := other_frame(refers, image, accept):
         return notes
-    if image.uid in info.series_uids:
+    if image.uid in refers.series_uids:
         return ()
-    if info.frame_of_reference and image.frame_of_reference:
+    if refers.frame_of_reference and image.frame_of_reference:
         return ("the segmentation refers to another series, or to none, of the same frame of reference",)
-    if frame_ok:
+    if "frame" in accept:
         return ("a segmentation that refers to another series, or to none, was accepted",)
-    theirs = ", ".join(map(short_uid, info.series_uids)) or "(none)"
-    found = f"it refers to series {theirs}, not to {short_uid(image.uid)}, and shares no FrameOfReferenceUID with it"
-    raise InputError(found, OTHER_IMAGE)
+    found = f"it refers to series {refers.series}, not to {short_uid(image.uid)}"
+    raise InputError(f"{found}, and shares no FrameOfReferenceUID with it", OTHER_IMAGE)
 
 
 def _normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip()
 
 
-def _misfit(planes: Sequence[Plane], stack: SliceStack) -> InputError | None:
+def _misfit(frames: Sequence[SegFrame], stack: SliceStack) -> InputError | None:
     """Why these frames are not slices of the image; None when they are."""
-    for plane in planes:
-        grid, reorder = plane.grid.towards(stack.axes)
+    for frame in frames:
+        grid, reorder = frame.grid.towards(stack.axes)
         k, off = _nearest_slice(grid, stack)
         corners = np.array([[grid.origin + steps @ grid.steps[:2] for steps in _ends(grid)]])
         on_it = corners - off * stack.axes[2]
         if reorder.order[2] != 2 or grid.size[:2] != stack.shape[::-1] or not fits(on_it, stack, [k]):
-            return wrong_grid(_as_stack(planes), stack)
+            return wrong_grid(_as_stack(frames), stack)
         if not fits(corners, stack, [k]):
-            found = f"frame {plane.index + 1} is {abs(off):.3g} mm from the nearest slice of the image"
+            found = f"frame {frame.index + 1} is {abs(off):.3g} mm from the nearest slice of the image"
             return InputError(found, "give the series it was drawn on, or accept `resample` for this row")
     return None
 
@@ -149,11 +147,11 @@ def _nearest_slice(grid: Grid, stack: SliceStack) -> tuple[int, float]:
     return k, float(off[k])
 
 
-def _on_slices(shown: Sequence[tuple[Plane, Mask]], stack: SliceStack) -> tuple[Mask, int]:
-    """Masks of planes that fit as whole slices, and the first of these slices."""
+def _on_slices(shown: Sequence[tuple[SegFrame, Mask]], stack: SliceStack) -> tuple[Mask, int]:
+    """Masks of frames that fit as whole slices, and the first of these slices."""
     slices: dict[int, Mask] = {}
-    for plane, mask in shown:
-        grid, reorder = plane.grid.towards(stack.axes)
+    for frame, mask in shown:
+        grid, reorder = frame.grid.towards(stack.axes)
         k, _ = _nearest_slice(grid, stack)
         if k in slices:
             raise InputError(f"two frames of the segment lie on slice {k + 1} of the image", EXPORT_AGAIN)
@@ -165,23 +163,23 @@ def _on_slices(shown: Sequence[tuple[Plane, Mask]], stack: SliceStack) -> tuple[
     return voxels, first
 
 
-def _as_stack(planes: Sequence[Plane]) -> SliceStack:
-    """The planes as a stack, in order along their normal; all must be oriented as the first."""
-    grid = planes[0].grid
+def _as_stack(frames: Sequence[SegFrame]) -> SliceStack:
+    """The frames as a stack, in order along their normal; all must be oriented as the first."""
+    grid = frames[0].grid
     lengths = np.linalg.norm(grid.steps, axis=1)
     axes = grid.steps / lengths[:, None]
-    origins = np.array(sorted((plane.grid.origin for plane in planes), key=lambda point: point @ axes[2]))
+    origins = np.array(sorted((frame.grid.origin for frame in frames), key=lambda point: point @ axes[2]))
     return SliceStack(axes, origins, (lengths[1], lengths[0]), (grid.size[1], grid.size[0]))
 
 
-def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, SliceStack]:
-    """Sparse planes as an evenly spaced stack, after an empty plane: so a single one is a stack too."""
+def _dense(shown: Sequence[tuple[SegFrame, Mask]]) -> tuple[Mask, SliceStack]:
+    """Sparse frames as an evenly spaced stack, after an empty frame: so a single one is a stack too."""
     shown = sorted(shown, key=lambda item: float(item[0].grid.origin @ item[0].grid.steps[2]))
-    planes = [plane for plane, _ in shown]
-    if not all(np.allclose(p.grid.steps, planes[0].grid.steps, rtol=0, atol=DIRECTION_TOLERANCE) for p in planes):
+    frames = [frame for frame, _ in shown]
+    if not all(np.allclose(p.grid.steps, frames[0].grid.steps, rtol=0, atol=DIRECTION_TOLERANCE) for p in frames):
         raise InputError("its frames differ in orientation or pixel spacing", EXPORT_AGAIN)
-    stack = _as_stack(planes)
-    step = _step(planes[0], np.diff(stack.positions))
+    stack = _as_stack(frames)
+    step = _step(frames[0], np.diff(stack.positions))
     index = np.rint(stack.positions / step).astype(int)
     move = (stack.origins[-1] - stack.origins[0]) / index[-1] if index[-1] else step * stack.axes[2]
     apart = np.linalg.norm(stack.origins - stack.origins[0] - index[:, None] * move, axis=1).max()
@@ -193,9 +191,9 @@ def _dense(shown: Sequence[tuple[Plane, Mask]]) -> tuple[Mask, SliceStack]:
     return voxels, SliceStack(stack.axes, stack.origins[0] + places * move, stack.spacing, stack.shape)
 
 
-def _step(plane: Plane, steps: Floats) -> float:
-    """Distance between neighbouring planes in mm; where planes are left out it must be known for sure."""
-    declared = plane.between or (0.0 if len(steps) else plane.thickness)
+def _step(frame: SegFrame, steps: Floats) -> float:
+    """Distance between neighbouring frames in mm; where frames are left out it must be known for sure."""
+    declared = frame.between or (0.0 if len(steps) else frame.thickness)
     step = float(steps.min()) if len(steps) else declared
     if step <= POSITION_TOLERANCE_MM:
         raise InputError("two frames lie at one position, or a single one has no thickness", EXPORT_AGAIN)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_INFLATED = 2**29
 """Bytes that a file of the Deflated transfer syntax may inflate to: a thousand slices of 512 × 512."""
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+DEFLATED = "1.2.840.10008.1.2.1.99"
 _PIECE = 2**20
 
 
@@ -69,7 +69,7 @@ def _refuse_bomb(file: mmap) -> None:
     if file.read(132)[128:] != b"DICM":
         file.seek(0)
     meta = read_elements(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)  # type: ignore[arg-type]
-    if meta.get("TransferSyntaxUID") != _DEFLATED:
+    if meta.get("TransferSyntaxUID") != DEFLATED:
         return
     stream, size = zlib.decompressobj(wbits=-zlib.MAX_WBITS), 0
     while size <= MAX_INFLATED and (piece := stream.unconsumed_tail or file.read(_PIECE)):

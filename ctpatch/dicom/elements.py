@@ -15,7 +15,7 @@ _DEEPEST = 32
 FIRST_READ = 8192
 
 
-class Walk:
+class ElementReader:
     """A pass over the elements of one open file; reads on only where a wanted element lies further."""
 
     def __init__(self, path: Path, handle: int, size: int, start: bytes):

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
-from .dataset import read_dataset
+from .dataset import DEFLATED, read_dataset
 from .decimal_string import decimal, whole
-from .elements import FIRST_READ, UNDEFINED, Walk
+from .elements import FIRST_READ, UNDEFINED, ElementReader
 
 TAGS = {
     0x00080008: "ImageType",
@@ -85,11 +85,13 @@ _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
-NOT_WALKED = ("1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")  # big endian, deflated
+BIG_ENDIAN = "1.2.840.10008.1.2.2"
+BY_PYDICOM = (BIG_ENDIAN, DEFLATED)
+"""Transfer syntaxes whose elements pydicom reads."""
 _ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file does not name its transfer syntax
     (True, True): IMPLICIT_LITTLE,
     (False, True): EXPLICIT_LITTLE,
-    (False, False): "1.2.840.10008.1.2.2",
+    (False, False): BIG_ENDIAN,
 }
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what macOS leaves beside files on foreign disks, named like them
 
@@ -171,7 +173,7 @@ def read_header(path: Path) -> Header | None:
             size = os.fstat(file.fileno()).st_size
             start = os.pread(file.fileno(), FIRST_READ, 0)
             if start[128:132] == b"DICM":
-                return _walked(Walk(path, file.fileno(), size, start)) or _by_pydicom(path)
+                return _by_elements(ElementReader(path, file.fileno(), size, start)) or _by_pydicom(path)
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", "mend the file's permissions or disk", path) from error
     if size == 0 and path.suffix.lower() in (".dcm", ".dicom", ".ima"):
@@ -186,55 +188,55 @@ def read_header(path: Path) -> Header | None:
     return None
 
 
-def _walked(walk: Walk) -> Header | None:
+def _by_elements(reader: ElementReader) -> Header | None:
     """The header by a pass over the file; None when its transfer syntax asks for more than that."""
-    position, syntax = walk.meta()
-    if syntax in NOT_WALKED or not syntax:
+    position, syntax = reader.meta()
+    if syntax in BY_PYDICOM or not syntax:
         return None
     explicit = syntax != IMPLICIT_LITTLE
     values: dict[str, Any] = {}
-    while position + 8 <= walk.size:
-        tag, vr, length, body = walk.element(position, explicit)
+    while position + 8 <= reader.size:
+        tag, vr, length, body = reader.element(position, explicit)
         if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
-            pixels = _pixels(walk, tag, length, body)
-            if again := _said_again(walk, walk.skip(body, length, False), explicit):
+            pixels = _pixels(reader, tag, length, body)
+            if again := _said_again(reader, reader.skip(body, length, False), explicit):
                 found = f"{TAGS.get(again, 'PixelData')} is there twice"
-                raise InputError(found, "copy or re-export the file", walk.path)
-            return Header(walk.path, syntax, values, pixels)
-        position = walk.skip(body, length, explicit and vr != b"UN")
+                raise InputError(found, "copy or re-export the file", reader.path)
+            return Header(reader.path, syntax, values, pixels)
+        position = reader.skip(body, length, explicit and vr != b"UN")
         keyword = TAGS.get(tag)
         if keyword in values:
-            raise InputError(f"{keyword} is there twice", "copy or re-export the file", walk.path)
+            raise InputError(f"{keyword} is there twice", "copy or re-export the file", reader.path)
         if keyword in _SEQUENCES:
             values[keyword] = "present"
         elif keyword and length == UNDEFINED:
-            raise InputError(f"{keyword} is garbled", "copy or re-export the file", walk.path)
+            raise InputError(f"{keyword} is garbled", "copy or re-export the file", reader.path)
         elif keyword:
-            values[keyword] = _value(keyword, vr.decode(), walk.at(body, length))
-    return Header(walk.path, syntax, values, None)
+            values[keyword] = _value(keyword, vr.decode(), reader.at(body, length))
+    return Header(reader.path, syntax, values, None)
 
 
-def _pixels(walk: Walk, tag: int, length: int, body: int) -> tuple[int, int]:
+def _pixels(reader: ElementReader, tag: int, length: int, body: int) -> tuple[int, int]:
     if tag != PIXEL_DATA:
-        raise InputError("floating-point pixel data is not CT", "give the original series", walk.path)
+        raise InputError("floating-point pixel data is not CT", "give the original series", reader.path)
     if length != UNDEFINED:
-        if body + length > walk.size:
-            found = f"pixel data is cut off: {walk.size - body} of {length} bytes"
-            raise InputError(found, "copy the file again", walk.path)
+        if body + length > reader.size:
+            found = f"pixel data is cut off: {reader.size - body} of {length} bytes"
+            raise InputError(found, "copy the file again", reader.path)
         return body, length
     return body, -1
 
 
-def _said_again(walk: Walk, position: int, explicit: bool) -> int | None:
+def _said_again(reader: ElementReader, position: int, explicit: bool) -> int | None:
     """The tag of a wanted element behind the pixels, where a second page would lie."""
     with contextlib.suppress(InputError):  # what else follows is nobody's business: padding, signatures, garbage
-        while position + 8 <= walk.size:
-            tag, vr, length, body = walk.element(position, explicit)
+        while position + 8 <= reader.size:
+            tag, vr, length, body = reader.element(position, explicit)
             if tag in TAGS or tag == PIXEL_DATA:
                 return tag
             if tag < PIXEL_DATA:  # elements ascend, so this is none: zeros, say
                 return None
-            position = walk.skip(body, length, explicit and vr != b"UN")
+            position = reader.skip(body, length, explicit and vr != b"UN")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Pixel data that cannot be read where it lies: compressed, deflated or big endian.
+"""Pixel data: frames of native values, and what cannot be read where it lies: compressed, deflated or big endian.
 
 The decoders are C libraries, and garbage can end the process they run in, so that is a process of its own.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..processes import OwnProcess, WorkerDied
 from .dataset import read_dataset
-from .header import NOT_WALKED
+from .header import BY_PYDICOM
 
 DECODERS = {  # pinned, so that a file reads the same on every machine
     "1.2.840.10008.1.2.5": "pydicom",
@@ -32,6 +32,19 @@ DECODERS = {  # pinned, so that a file reads the same on every machine
 }
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
 _SURPLUS = re.compile(r"RLE segment .*?([0-9]+) vs\. ([0-9]+) bytes")
+
+
+def native_frame(pixels: bytes, bits: int, shape: tuple[int, int], frame: int = 0) -> NDArray[Any]:
+    """One frame of little-endian values as they lie in a file, (rows, columns); those of one bit are packed.
+
+    pydicom 3.0.2 fails on a packed frame that begins or ends within a byte, unless it unpacks all at once.
+    """
+    size = shape[0] * shape[1] * bits
+    first, stop = frame * size, (frame + 1) * size
+    piece = np.frombuffer(pixels, np.uint8)[first // 8 : (stop + 7) // 8]
+    if bits > 1:
+        return piece.view(f"<u{bits // 8}").reshape(shape)
+    return np.unpackbits(piece, bitorder="little")[first % 8 :][:size].reshape(shape)
 
 
 def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int]) -> list[NDArray[Any]]:
@@ -72,7 +85,7 @@ def refuse_unknown(syntax: str, path: Path) -> None:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    if syntax in NOT_WALKED:
+    if syntax in BY_PYDICOM:
         return
     plugin, uid = DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
     if plugin is None or plugin not in get_decoder(uid).available_plugins:

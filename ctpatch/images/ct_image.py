@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dicom.header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
-from ..dicom.pixel_data import decode, refuse_unknown
+from ..dicom.pixel_data import decode, native_frame, refuse_unknown
 from ..errors import InputError
 from .image import clean_hu
 
@@ -88,7 +88,7 @@ class Slice:
             raw = os.pread(file.fileno(), count, start)
         if len(raw) != count:
             raise InputError("pixel data is cut off", "copy the file again", self.path)
-        return np.frombuffer(raw, f"<u{size}").reshape(-1, self.shape[1])
+        return native_frame(raw, self.format.allocated, (rows[1] - rows[0], self.shape[1]))
 
     def _decoded(self) -> NDArray[Any]:
         (decoded,) = decode(self.path, self.header.transfer_syntax, self.shape, [self.frame])

@@ -1,30 +1,36 @@
-"""CT volumes in NIfTI, NRRD and MetaImage files.
+"""CT volumes and label maps in NIfTI, NRRD and MetaImage files.
 
-They are read without ITK, which guesses where this package must refuse: SimpleITK 2.5.7 returns a cut-off `.nii` or
-`.nii.gz` as if it were whole, drops the shear of an sform, takes spacing 0 for 1 and an unknown position for 0, adds
-scl_inter where a scl_slope of 0 says "no scaling", opens any file that a detached header names, and writes to stderr.
+Libraries read the headers (`volume_header`); voxels are mapped where they lie, or inflated once to the end of their
+checksum. nibabel stops before it and holds a `.nii.gz` twice; SimpleITK holds a raw volume whole, and passes on any
+flipped bit of a compressed MetaImage (Kitware/MetaIO#142) and one in eight of a compressed NRRD.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import math
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, located
 from ..geometry import SliceStack
 from .image import Box, clean_hu
-from .nifti import read_nifti
-from .text_headers import read_metaimage, read_nrrd
-from .volume_file import COPY_AGAIN, VolumeFile
-from .voxel_grid import LPS, Reorder
+from .volume_header import COPY_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
+from .voxel_grid import LPS, Grid, Reorder
 
-_READERS: dict[str, Callable[[Path], VolumeFile]] = {
+MAX_DEFLATE = 1032
+"""Deflate shrinks no further (zlib.net/zlib_tech.html): a file that declares more is cut off or forged."""
+MAX_INFLATED = 2**32
+"""Bytes that compressed voxels may inflate to in memory; uncompressed ones are read where they lie."""
+_READERS: dict[str, Callable[[Path], Layout]] = {
     ".nii": read_nifti,
     ".nii.gz": read_nifti,
     ".nrrd": read_nrrd,
@@ -32,6 +38,72 @@ _READERS: dict[str, Callable[[Path], VolumeFile]] = {
     ".mha": read_metaimage,
     ".mhd": read_metaimage,
 }
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeFile:
+    """A volume on disk.
+
+    Attributes
+    ----------
+    path : Path
+    grid : Grid
+        Where its voxels lie.
+    dtype : numpy.dtype
+        Of the stored values.
+    data : Path
+        The file with the voxels: `path`, or its neighbour when the header is detached.
+    start : int
+        Bytes of `data` before the voxels, or before the deflate stream that holds them.
+    skip : int
+        Inflated bytes before the voxels.
+    compressed : bool
+    slope, intercept : float
+        value = slope · stored + intercept.
+    """
+
+    path: Path
+    grid: Grid
+    dtype: np.dtype[Any]
+    data: Path
+    start: int
+    skip: int = 0
+    compressed: bool = False
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the SHA-256 of the file and of its detached data."""
+        total = hashlib.sha256()
+        for path in dict.fromkeys((self.path, self.data)):
+            with open(path, "rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        return total.hexdigest()
+
+    @cached_property
+    def stored(self) -> NDArray[Any]:
+        """The stored values, (k, j, i): mapped from the file, or inflated into memory.
+
+        Raises
+        ------
+        InputError
+            When the compressed data is damaged, cut off, or more than the header declares.
+        """
+        shape = self.grid.size[::-1]
+        with _reading(self.path):
+            if not self.compressed:
+                return np.memmap(self.data, self.dtype, "r", self.start, shape)
+            with open(self.data, "rb") as file:
+                file.seek(self.start)
+                raw = _inflate(file, self.skip + math.prod(shape) * self.dtype.itemsize)
+        return np.frombuffer(raw, self.dtype, math.prod(shape), self.skip).reshape(shape)
+
+    def values(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Stored values with the file's scaling applied: float64, or as they are when there is none."""
+        if self.slope == 1 and self.intercept == 0:
+            return stored
+        return stored.astype(np.float64) * self.slope + self.intercept
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,16 +176,9 @@ def open_volume(path: str | Path) -> VolumeFile:
     read = next((reader for suffix, reader in _READERS.items() if path.name.lower().endswith(suffix)), None)
     if read is None:
         raise InputError("not a volume file", f"give one of {', '.join(_READERS)}", path)
-    try:
-        with np.errstate(all="ignore"):  # infinite numbers are refused, not warned of
-            volume = read(path)
-        volume.check_length()
-    except InputError as error:
-        raise error.at(where=path) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})", "check the path and its permissions", path) from error
-    except (ValueError, IndexError, OverflowError) as error:  # text where numbers should be
-        raise InputError("its header cannot be understood", COPY_AGAIN, path) from error
+    with _reading(path), np.errstate(all="ignore"):  # infinite numbers are refused, not warned of
+        volume = VolumeFile(path, *read(path))
+        _check_length(volume)
     return volume
 
 
@@ -127,7 +192,53 @@ def read_volume(path: str | Path) -> CTVolume:
     """
     file = open_volume(path)
     grid, reorder = file.grid.towards(LPS)
-    try:
+    with located(file.path):
         return CTVolume(file, grid.stack(), reorder)
-    except InputError as error:
-        raise error.at(where=file.path) from None
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What is raised about a file, as one clear line that names it."""
+    try:
+        with located(path):
+            yield
+    except OSError as error:
+        do = "check the path and its permissions"
+        raise InputError(f"cannot be read ({error.strerror})", do, path, kind="unreadable") from error
+    except (ValueError, LookupError, OverflowError, RuntimeError, zlib.error) as error:
+        raise InputError("its header cannot be understood", COPY_AGAIN, path, kind="damaged") from error
+
+
+def _check_length(file: VolumeFile) -> None:
+    """Refuse a file that cannot hold what its header declares, or a bomb; nothing is decoded."""
+    declared = math.prod(file.grid.size) * file.dtype.itemsize
+    present, inflated = file.data.stat().st_size - file.start, file.skip + declared
+    if file.compressed and inflated > MAX_INFLATED:
+        found = f"{present} compressed bytes inflate to {inflated >> 20} MB, more than {MAX_INFLATED >> 20}"
+        raise InputError(found, "save it uncompressed: then it is read where it lies", kind="bomb")
+    if file.compressed and inflated > MAX_DEFLATE * max(present, 0):
+        raise InputError(f"{present} compressed bytes cannot hold the {declared} declared", COPY_AGAIN, kind="cut-off")
+    if not file.compressed and not 0 <= present - declared <= 1:
+        kind = "cut-off" if present < declared else "left-over"
+        raise InputError(f"{present} bytes of voxels where the header declares {declared}", COPY_AGAIN, kind=kind)
+
+
+def _inflate(file: BinaryIO, count: int) -> bytearray:
+    """`count` bytes of a zlib stream or of gzip members: checksums verified, never more than that in memory."""
+    out, stream = bytearray(), zlib.decompressobj(wbits=47)
+    try:
+        while chunk := file.read(2**18):
+            while chunk:
+                if stream.eof:
+                    stream = zlib.decompressobj(wbits=47)
+                out += stream.decompress(chunk, count + 2 - len(out))
+                chunk = stream.unused_data if stream.eof else stream.unconsumed_tail
+                if len(out) > count + 1:
+                    found = f"more voxels than the {count} bytes that the header declares"
+                    raise InputError(found, COPY_AGAIN, kind="left-over")
+    except zlib.error as error:
+        raise InputError(f"the compressed voxels are damaged ({error})", COPY_AGAIN, kind="damaged") from error
+    if not stream.eof or len(out) < count:
+        found = f"the compressed voxels are cut off after {len(out)} of {count} bytes"
+        raise InputError(found, COPY_AGAIN, kind="cut-off")
+    return out

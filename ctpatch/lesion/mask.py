@@ -1,6 +1,6 @@
 """From contours to voxels: which voxels of the CT's own grid a drawn ROI holds.
 
-Each slice takes the contour plane nearest to it, at most half a spacing away, and `ctpatch.raster` fills the plane's
+Each slice takes the contour plane nearest to it, at most half a spacing away, and `raster` fills the plane's
 paths in the slice's pixel grid. Nothing is rounded, averaged or painted on another slice.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contours.roi import DrawnROI, VoxelROI
+from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
 from ..geometry import TIE, Floats, SliceStack, nearest_slices, position_tolerance
 from .overlap import combine, has_channel
@@ -56,6 +56,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "
     """
     if isinstance(roi, VoxelROI):
         return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
+    if roi.point is not None:
+        raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     planes = contour_planes(roi, stack)
     taken, ignored = assign_planes(planes, stack)
     notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
@@ -67,7 +69,7 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "
     if len(roi.contours) == 1 and not any(inside.any() for _, inside in layers.values()):
         layers = {k: _nearest_pixel(plane.contours[0], stack, k) for k, plane in taken.items()}
         notes.append("the only contour encloses no voxel centre; the voxel nearest to its middle is the lesion")
-    voxels, corner, clipped = _assemble(layers, stack)
+    corner, voxels, clipped = _assemble(layers, stack)
     if clipped:
         notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
     return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, stack)))
@@ -174,8 +176,8 @@ def _nearest_pixel(contour: Floats, stack: SliceStack, k: int) -> tuple[tuple[in
 
 def _assemble(
     layers: dict[int, tuple[tuple[int, int], NDArray[np.bool_]]], stack: SliceStack
-) -> tuple[NDArray[np.bool_], tuple[int, int, int], float]:
-    """One box around all layers' voxels inside the image, its corner, and the share of voxels outside it."""
+) -> tuple[tuple[int, int, int], NDArray[np.bool_], float]:
+    """The corner of one box around all layers' voxels inside the image, its content, and the share outside it."""
     found = [
         np.column_stack([np.full(len(at), k), at + corner])
         for k, (corner, inside) in layers.items()
@@ -187,10 +189,7 @@ def _assemble(
     visible = voxels[((voxels[:, 1:] >= 0) & (voxels[:, 1:] < stack.shape)).all(axis=1)]
     if not len(visible):
         raise InputError("the contours lie outside the image in-plane", "check that they were drawn on this series")
-    low, high = visible.min(axis=0), visible.max(axis=0)
-    box = np.zeros(high - low + 1, np.bool_)
-    box[tuple((visible - low).T)] = True
-    return box, (int(low[0]), int(low[1]), int(low[2])), 1 - len(visible) / len(voxels)
+    return *boxed(visible), 1 - len(visible) / len(voxels)
 
 
 def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:

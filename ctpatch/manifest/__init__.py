@@ -1,17 +1,32 @@
 """The manifest: a CSV with one row per lesion, read as text, all its problems reported together.
 
-The file is read in one pass (`file`, `cells`); then come the checks that need every row: the characteristics
-(`levels`), what a split asks of its rows, the labels, the patients, the files (`checks`). Nothing here opens more of
-an image or a mask than its first byte.
+The file is read in one pass (`table`); then come the checks that need every row (`checks`). Nothing here opens more of
+an image or a mask than its first byte. `split` assigns splits where the manifest has none.
 """
 
-from .cells import PROBLEMS_MAX
-from .digest import manifest_digest
-from .file import CELL_MAX, COLUMNS
-from .levels import LEVELS_MAX
-from .notes import class_notes
-from .reader import read_manifest
-from .rows import ACCEPTED, SPLITS, Manifest, Row
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from itertools import chain, islice
+from pathlib import Path
+
+from ..errors import InputError, Problems, one_line
+from .checks import (
+    LEVELS_MAX,
+    all_levels,
+    class_notes,
+    column_notes,
+    doubles,
+    file_problems,
+    label_problems,
+    look_alikes,
+    split_problems,
+    two_splits,
+    with_aux,
+)
+from .rows import ACCEPTED, SPLITS, Manifest, Row, manifest_digest
+from .table import CELL_MAX, COLUMNS, PROBLEMS_MAX, Columns, Draft, encoding_problem, read_columns, read_rows
 from .text import FORMULA, MISSING, guarded, patient_key, unguarded
 
 __all__ = [
@@ -32,3 +47,77 @@ __all__ = [
     "read_manifest",
     "unguarded",
 ]
+
+
+def read_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Read a manifest and check all that can be checked without opening an image.
+
+    Parameters
+    ----------
+    path : path
+        CSV in UTF-8 (with or without BOM), separated by commas, semicolons or tabs. Relative paths in it are
+        relative to its folder.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    InputError
+        When the file is not a table in UTF-8 at all.
+    Problems
+        All problems of the header, or else all problems of the rows, each with its line and patient.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            columns = read_columns(file)
+            drafts, problems = read_rows(file, columns, _root(path))
+    except InputError as error:
+        raise _placed([error], path) from None
+    except UnicodeDecodeError:
+        raise encoding_problem(path) from None
+    except OSError as error:
+        found = f"the manifest cannot be read ({error.strerror})"
+        raise InputError(found, "give the path of a CSV file", path) from None
+    if not drafts and not problems:
+        raise InputError("the manifest has a header but no rows", "add one row per lesion", path.name)
+    return _assemble(path, columns, drafts, problems)
+
+
+def _assemble(path: Path, columns: Columns, drafts: list[Draft], unread: list[InputError]) -> Manifest:
+    """The manifest of the rows that could be read, or every problem they have."""
+    levels, aux_problems, aux_notes = all_levels(columns, drafts)
+    drafts.sort(key=lambda draft: (draft.row.patient_id, draft.row.lesion_id, draft.row.line))
+    rows = [draft.row for draft in drafts]
+    has_split = any(row.split for row in rows)
+    found = chain(
+        unread,
+        aux_problems,
+        chain.from_iterable(split_problems(row, has_split) for row in rows),
+        label_problems(rows),
+        look_alikes(drafts),
+        two_splits(rows),
+        doubles(rows),
+        file_problems(rows, _root(path)),
+    )
+    if problems := list(islice(found, PROBLEMS_MAX)):
+        raise _placed(problems, path)
+    classes = tuple(sorted({row.label for row in rows if row.label}))
+    notes = map(one_line, (*column_notes(columns, has_split), *aux_notes, *class_notes(rows, classes)))
+    return Manifest(path, with_aux(drafts, columns, levels), classes, levels, has_split, tuple(notes))
+
+
+def _root(path: Path) -> Path:
+    """What relative paths of a manifest are relative to; absolute, so that no later change of directory matters."""
+    return Path(os.path.abspath(path)).parent
+
+
+def _placed(problems: Iterable[InputError], path: Path) -> Problems:
+    """The problems in the order of their lines, placed in the manifest where they are not about another file."""
+    flat = [inner for p in problems for inner in (p.problems if isinstance(p, Problems) else (p,))]
+    placed = [p.at(where=path.name) for p in sorted(flat, key=lambda p: p.row or 0)]
+    if len(placed) >= PROBLEMS_MAX:
+        placed.append(InputError(f"there are {len(placed)} problems or more", "mend these first", path.name))
+    return Problems(placed)

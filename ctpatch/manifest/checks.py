@@ -1,18 +1,26 @@
-"""The checks that need every row: splits, labels, patients, lesions, files."""
+"""What needs every row: splits, labels, patients, lesions, files, the levels of characteristics; and notes on them."""
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from itertools import groupby, pairwise
 from pathlib import Path
 
 from ..errors import InputError
-from .cells import Draft
 from .rows import SPLITS, Row, at_row
-from .text import DATE, MISSING, is_missing, label_key, patient_key, quoted
+from .table import AUX_PREFIX, Columns, Draft
+from .text import DATE, MISSING, NUMBER, is_missing, label_key, patient_key, quoted
+
+LEVELS_MAX = 32
+"""Levels an auxiliary characteristic may have; more is a measurement, not a characteristic."""
+_SMALL_INTEGER = re.compile(r"([+-]?[0-9]{1,6})(\.0*)?", re.ASCII)  # pandas writes 2.0 when a column has blanks
 
 
 def split_problems(row: Row, has_split: bool) -> Iterator[InputError]:
@@ -129,3 +137,98 @@ def _file_fault(place: str, folder_allowed: bool) -> str:
         return "does not exist"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+
+
+# ---------------------------------------------------------------- characteristics
+
+
+def all_levels(
+    columns: Columns, drafts: Sequence[Draft]
+) -> tuple[dict[str, dict[int, str]], list[InputError], list[str]]:
+    """Levels of every characteristic, with the problems and the notes about its cells."""
+    levels: dict[str, dict[int, str]] = {}
+    problems, notes = [], []
+    for i, name in enumerate(columns.aux):
+        counts = Counter(draft.aux[i] for draft in drafts)
+        levels[name], odd = _levels(list(counts))
+        if odd:
+            row = next(draft.row for draft in drafts if draft.aux[i] in odd)
+            do = f"use small integers ({LEVELS_MAX} levels at most) or two words, and leave unknown cells blank"
+            known = (text for text in counts if not is_missing(text))
+            problems.append(at_row(row, f"{AUX_PREFIX}{name} is no characteristic: it holds {quoted(known)}", do))
+        if unknown := [text for text in counts if text.casefold() in MISSING]:
+            cells = sum(counts[text] for text in unknown)
+            notes.append(f"{AUX_PREFIX}{name}: {quoted(unknown)} in {cells} cells is read as unknown")
+    return levels, problems, notes
+
+
+def _levels(texts: Iterable[str]) -> tuple[dict[int, str], set[str]]:
+    """Levels of one characteristic from its different cells: small integers, or else two words as 0 and 1.
+
+    The second value is what stands in the way of both; empty when nothing does.
+    """
+    known = sorted(text for text in texts if not is_missing(text))
+    words = {text for text in known if not _SMALL_INTEGER.fullmatch(text)}
+    if not words:
+        numbers = sorted({int(_level_name(text)) for text in known})
+        return {n: str(n) for n in numbers}, set(known) if len(numbers) > LEVELS_MAX else set()
+    no_words = any(NUMBER.fullmatch(text) or DATE.fullmatch(text) for text in known)
+    if no_words or len(known) > 2 or len({label_key(text) for text in known}) < len(known):
+        return {}, words
+    return dict(enumerate(known)), set()
+
+
+def _level_name(text: str) -> str:
+    """The level's name: an integer without what programs add to it (`2.0`, `+2`, `02`), a word as it is."""
+    integer = _SMALL_INTEGER.fullmatch(text)
+    return str(int(integer[1])) if integer else text
+
+
+def with_aux(drafts: Sequence[Draft], columns: Columns, levels: Mapping[str, Mapping[int, str]]) -> tuple[Row, ...]:
+    """The rows with their characteristics as numbers."""
+    numbers = [{name: float(n) for n, name in levels[aux].items()} for aux in columns.aux]
+
+    @lru_cache(maxsize=4096)
+    def values(texts: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+        pairs = zip(columns.aux, numbers, texts, strict=True)
+        return tuple((aux, of.get(_level_name(text), math.nan)) for aux, of, text in pairs)
+
+    return tuple(replace(draft.row, aux=values(draft.aux)) for draft in drafts)
+
+
+# ---------------------------------------------------------------- notes
+
+
+def column_notes(columns: Columns, has_split: bool) -> Iterator[str]:
+    """Columns of the file that are not used."""
+    if columns.ignored:
+        yield f"ignored columns: {quoted(columns.ignored)}"
+    if "split" in columns.known and not has_split:
+        yield "the split column is blank in every row: splits are assigned as if it were not there"
+
+
+def class_notes(rows: Sequence[Row], classes: Sequence[str]) -> tuple[str, ...]:
+    """Lesions per class in every split (or in all rows, before splits are assigned), and what is absent.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        All with a split, or all without.
+    classes : sequence of str
+        The labels of the whole manifest.
+    """
+    splits = SPLITS if any(row.split for row in rows) else ("",)
+    return tuple(_class_note(split, [row for row in rows if row.split == split], classes) for split in splits)
+
+
+def _class_note(split: str, rows: Sequence[Row], classes: Sequence[str]) -> str:
+    counts = Counter(row.label for row in rows)
+    shown = [f"{name} {counts[name]}" for name in classes[:LEVELS_MAX] if counts[name]]
+    shown += [f"no label {counts['']}"] if counts[""] else []
+    note = f"{split or 'all rows'}: {len({row.patient_id for row in rows})} patients, {len(rows)} lesions"
+    note += f" ({', '.join(shown)})" if shown else ""
+    present = [name for name in classes if counts[name]]
+    if len(present) == 1:
+        return f"{note}; one class only"
+    absent = [name for name in classes if not counts[name]]
+    return f"{note}; none of class {quoted(absent)}" if present and absent else note

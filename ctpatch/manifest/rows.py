@@ -1,8 +1,12 @@
-"""What a manifest says: the values that the other modules of ctpatch work with."""
+"""What a manifest says: the values that the other modules of ctpatch work with, and their digest."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import math
+import posixpath
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +35,7 @@ class Row:
     label : str
         The major class; empty when unknown (test rows only).
     split : str
-        `train`, `val` or `test`; empty until `ctpatch.split.assign_splits` decides.
+        `train`, `val` or `test`; empty until `split.assign_splits` decides.
     center : (float, float, float) or None
         Marked tumour centre, x y z in mm LPS (val and test rows only).
     accept : frozenset of str
@@ -82,7 +86,7 @@ class Manifest:
     aux_levels : mapping of str to (mapping of int to str)
         For each characteristic its numeric levels in increasing order, with their names.
     has_split : bool
-        Whether the manifest says which split a row is in; otherwise `ctpatch.split.assign_splits` does.
+        Whether the manifest says which split a row is in; otherwise `split.assign_splits` does.
     notes : tuple of str
         What deserves a line in the report.
     """
@@ -98,3 +102,35 @@ class Manifest:
 def at_row(row: Row, found: str, do: str, where: str = "") -> InputError:
     """A problem of `row`."""
     return InputError(found, do, where, row.patient_id, row.line)
+
+
+def manifest_digest(rows: Iterable[Row]) -> str:
+    """sha256 (hex) of what the rows say, whatever their order and wherever the manifest lies.
+
+    Per row, sorted by (patient_id, lesion_id), one line of JSON with sorted keys, no spaces, UTF-8 and a final
+    newline: `accept` (sorted list), `aux` (object, unknown null), `center` (list or null), `image`, `label`,
+    `lesion_id`, `mask`, `patient_id`, `roi`, `series_uid`, `split`. Paths are as typed in the manifest with `/`
+    between their parts, so a folder that moves as a whole changes nothing.
+    """
+    digest = hashlib.sha256()
+    for row in sorted(rows, key=lambda row: (row.patient_id, row.lesion_id)):
+        values = {
+            "accept": sorted(row.accept),
+            "aux": {name: None if math.isnan(value) else value for name, value in row.aux},
+            "center": row.center,
+            "image": _slashes(row.image_text),
+            "label": row.label,
+            "lesion_id": row.lesion_id,
+            "mask": _slashes(row.mask_text),
+            "patient_id": row.patient_id,
+            "roi": row.roi,
+            "series_uid": row.series_uid,
+            "split": row.split,
+        }
+        line = json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _slashes(typed: str) -> str:
+    return posixpath.normpath(typed.replace("\\", "/")) if typed else ""

@@ -66,7 +66,7 @@ def write_ct(folder: Path, hu: NDArray[np.int16], scan: Scan, identity: Identity
 
 def write_rtstruct(path: Path, rois: Mapping[str, Mapping[int, Floats]], identity: Identity) -> None:
     """Write an RT Structure Set whose ROIs hold one closed planar contour (n, 3) mm LPS per slice number."""
-    ds = _header(RTStructureSetStorage, identity.uid("rtstruct"), identity, "RTSTRUCT", series=2)
+    ds = _header(RTStructureSetStorage, identity.uid("structures"), identity, "RTSTRUCT", series=2)
     ds.StructureSetLabel, ds.StructureSetDate, ds.StructureSetTime = "PHANTOM", DATE, TIME
     ds.ApprovalStatus = "UNAPPROVED"
     slices = sorted({k for contours in rois.values() for k in contours})

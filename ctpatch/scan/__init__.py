@@ -4,7 +4,7 @@ Contours go with the CT series they refer to: by SeriesInstanceUID, else by the 
 reference when exactly one CT series of that patient has it. Nothing is guessed beyond that: what cannot be paired, or
 not be built from the images present, is left out and said so.
 
-`tree` finds the files, `contours` lists what is drawn in one of them, `pairing` makes rows, `table` writes them.
+`tree` finds the files, `pairing` makes rows of what `contours` lists in them, `table` writes them.
 """
 
 from .pairing import ScanResult, scan, write_manifest

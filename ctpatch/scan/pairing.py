@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import InputError, short_uid
+from ..contours import ListedROI, MaskFile, References, open_mask
+from ..errors import InputError
 from ..images.image import Image
 from ..images.series import read_series
-from .contours import Drawn, differ, read_contours
+from ..lesion.mask import lesion_mask
 from .table import COLUMNS, write_rows
-from .tree import ContourFile, Series, Tree, walk
+from .tree import ContourFile, Series, Tree, find_files
 
+OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"
 _SHOWN = 8
 _SCALES = (
     "aux_lobulation, aux_spiculation: in about 100 of the first 399 cases of LIDC-IDRI the sites rated these two on "
@@ -53,7 +55,7 @@ def scan(root: Path) -> ScanResult:
     root = Path(os.path.abspath(root))
     if not root.is_dir():
         raise InputError("there is no such folder", "give the folder to scan", root)
-    tree = walk(root)
+    tree = find_files(root)
     read_image = lru_cache(maxsize=8)(_read_image)  # the contours of one series lie close together
     rows, notes = [], list(tree.notes)
     for file in tree.contours:
@@ -72,18 +74,26 @@ def _rows(
     file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Image | InputError]
 ) -> tuple[list[dict[str, str]], list[str]]:
     """The rows of one file of contours, and what is to say of it; ROIs of which the same is to say are counted."""
-    contents = read_contours(file.path, file.kind)
-    rows, problems, notes = [], list(contents.problems), list(contents.notes)
-    for drawn in contents.drawn:
-        try:
-            series, how = _pair(drawn, file, tree)
-            image = read_image(series.folder, series.uid)
-            if isinstance(image, InputError):
-                raise image
-            notes += (*how, *drawn.check(image))
-            rows.append(_row(drawn, series, file, tree))
-        except InputError as error:
-            problems.append(error)
+    rows: list[dict[str, str]] = []
+    problems: list[InputError] = []
+    notes: list[str] = []
+    try:
+        mask = open_mask(file.path)
+        listed = list(mask.rois())
+    except InputError as error:
+        problems, listed = [error], []
+    for item in listed:
+        if isinstance(item, str):
+            notes.append(item)
+        elif isinstance(item, InputError):
+            problems.append(item)
+        else:
+            try:
+                series, how = _pair(item.refers, file, tree)
+                notes += (*how, *_fit(mask, item, read_image(series.folder, series.uid)))
+                rows.append(_row(item, series, file, tree))
+            except InputError as error:
+                problems.append(error)
     said = Counter(f"{tree.name(file.path)}: {note}" for note in notes)
     said.update(f"left out: {_located(problem, file, tree)}" for problem in problems)
     return rows, [note if n == 1 else f"{note} ({n} ROIs)" for note, n in said.items()]
@@ -95,6 +105,11 @@ def _located(problem: InputError, file: ContourFile, tree: Tree) -> str:
     return text if problem.where in ("", file.path) else f"{tree.name(file.path)}: {text}"
 
 
+def differ(uid: str, other: str) -> bool:
+    """Two identifiers, both known, that are not the same."""
+    return len({uid, other} - {""}) > 1
+
+
 def _read_image(folder: Path, uid: str) -> Image | InputError:
     try:
         return read_series(folder, uid)
@@ -102,27 +117,46 @@ def _read_image(folder: Path, uid: str) -> Image | InputError:
         return error
 
 
-def _pair(drawn: Drawn, file: ContourFile, tree: Tree) -> tuple[Series, tuple[str, ...]]:
+def _fit(mask: MaskFile, listed: ListedROI, image: Image | InputError) -> tuple[str, ...]:
+    """Notes on how an ROI fits an image; what its row has to accept is one of them, what no word mends is refused."""
+    if isinstance(image, InputError):
+        raise image
+    other = differ(listed.refers.frame_of_reference, image.frame_of_reference)
+    accept = frozenset({"frame"} if other else ())
+    try:
+        notes = _read_notes(mask, listed.roi, image, accept)
+        return (OTHER_FRAME,) if other else notes
+    except InputError as error:
+        notes = _read_notes(mask, listed.roi, image, accept | {"resample", "overlap=union"})
+        return (*((OTHER_FRAME,) if other else notes), f"ROI {listed.roi!r}: {error.found}. Do: {error.do}")
+
+
+def _read_notes(mask: MaskFile, roi: str, image: Image, accept: frozenset[str]) -> tuple[str, ...]:
+    found = mask.read(roi, image, accept)
+    lesion_mask(found, image.stack, overlap="union" if "overlap=union" in accept else "")
+    return found.notes
+
+
+def _pair(refers: References, file: ContourFile, tree: Tree) -> tuple[Series, tuple[str, ...]]:
     """The one series that contours belong to, and how it was told when they do not refer to it."""
     every = list(tree.series.values())
-    referred = [series for series in every if series.uid in drawn.series_uids]
+    referred = [series for series in every if series.uid in refers.series_uids]
     if len(referred) != 1:
-        referred = [series for series in every if series.sop_uids & drawn.sop_uids] or referred
+        referred = [series for series in every if series.sop_uids & refers.sop_uids] or referred
     if len(referred) == 1:
         note = "its PatientID is not that of its CT series, which is used"
         return referred[0], () if _same_patient(referred[0], file) else (note,)
-    sharing = [series for series in every if _shares_frame(series, drawn, file)]
+    sharing = [series for series in every if _shares_frame(series, refers, file)]
     if len(sharing) == 1:
         return sharing[0], ("paired with the only CT series of its frame of reference",)
-    tails = ", ".join(map(short_uid, sorted(drawn.series_uids)))
-    absent = f"series {tails}, not here" if tails else "no series"
-    refers = f"{len(referred)} of the CT series here" if referred else absent
-    found = f"it refers to {refers}; {len(sharing)} CT series here share its frame of reference"
+    absent = f"series {refers.series}, not here" if refers.series_uids else "no series"
+    told = f"{len(referred)} of the CT series here" if referred else absent
+    found = f"it refers to {told}; {len(sharing)} CT series here share its frame of reference"
     raise InputError(found, "add its row to the manifest by hand if you know its series", file.path)
 
 
-def _shares_frame(series: Series, drawn: Drawn, file: ContourFile) -> bool:
-    frame = drawn.frame_of_reference
+def _shares_frame(series: Series, refers: References, file: ContourFile) -> bool:
+    frame = refers.frame_of_reference
     return frame == series.frame_of_reference != "" and _same_patient(series, file) and not series.localizer
 
 
@@ -130,7 +164,7 @@ def _same_patient(series: Series, file: ContourFile) -> bool:
     return not any(differ(patient_id, file.patient_id) for patient_id in series.patient_ids)
 
 
-def _row(drawn: Drawn, series: Series, file: ContourFile, tree: Tree) -> dict[str, str]:
+def _row(listed: ListedROI, series: Series, file: ContourFile, tree: Tree) -> dict[str, str]:
     if len(series.patient_ids) > 1:
         found = f"the images of its series have {len(series.patient_ids)} PatientIDs"
         raise InputError(found, "take out those of the other patient", series.folder)
@@ -138,8 +172,8 @@ def _row(drawn: Drawn, series: Series, file: ContourFile, tree: Tree) -> dict[st
         if not str(path).isprintable() or str(path) != str(path).strip():
             raise InputError("a manifest cannot hold this path", "rename what ends in a space or is unprintable", path)
     image, uid = _image_cells(series, tree)
-    cells = (tree.patients[series.uid], image, str(file.path), drawn.roi, uid, "", "")
-    return dict(zip(COLUMNS, cells, strict=True)) | dict(drawn.columns)
+    cells = (tree.patients[series.uid], image, str(file.path), listed.roi, uid, "", "")
+    return dict(zip(COLUMNS, cells, strict=True)) | dict(listed.columns)
 
 
 def _image_cells(series: Series, tree: Tree) -> tuple[str, str]:

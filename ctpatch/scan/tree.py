@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..contours.lidc_xml import is_lidc
-from ..contours.rtstruct import RT_STRUCTURE_SET
-from ..contours.seg_file import SEGMENTATION
+from ..contours import is_mask
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
 from ..images.folder import CT_IMAGE, ENHANCED_CT
@@ -57,10 +55,9 @@ class Series:
 
 @dataclass(frozen=True)
 class ContourFile:
-    """A file of contours: `kind` is `rtstruct`, `seg` or `lidc`, `patient_id` its PatientID, if any."""
+    """A file of contours and its PatientID, if any."""
 
     path: Path
-    kind: str
     patient_id: str = ""
 
 
@@ -96,7 +93,7 @@ class Tree:
         return ids
 
 
-def walk(root: Path) -> Tree:
+def find_files(root: Path) -> Tree:
     """Read the header of every file below `root`, in sorted order; links to folders are not followed."""
     tree = Tree(root)
 
@@ -122,25 +119,17 @@ def _sort_in(path: Path, tree: Tree) -> None:
     try:
         if not path.is_file():  # a pipe would be waited for without end
             tree.others["no regular files"] += 1
-        elif path.suffix.lower() == ".xml" and is_lidc(path):
-            tree.contours.append(ContourFile(path, "lidc"))
-        elif (header := read_header(path)) is None:
+            return
+        header = read_header(path)
+        if is_mask(path, header):
+            tree.contours.append(ContourFile(path, patient_id(header) if header else ""))
+        elif header is None:
             tree.others["neither DICOM nor LIDC-IDRI XML"] += 1
+        elif header.text("SOPClassUID") in (CT_IMAGE, *ENHANCED_CT) and (uid := header.text("SeriesInstanceUID")):
+            tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
         else:
-            _sort_in_dicom(header, tree)
+            tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1
     except InputError as error:
         tree.notes.append(f"unreadable: {error.at(root=tree.root)}")
     except OSError as error:
         tree.notes.append(f"unreadable: {tree.name(path)} ({error.strerror})")
-
-
-def _sort_in_dicom(header: Header, tree: Tree) -> None:
-    sop_class, uid = header.text("SOPClassUID"), header.text("SeriesInstanceUID")
-    if sop_class in (CT_IMAGE, *ENHANCED_CT) and uid:
-        tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
-    elif sop_class == RT_STRUCTURE_SET:
-        tree.contours.append(ContourFile(header.path, "rtstruct", patient_id(header)))
-    elif sop_class in SEGMENTATION:
-        tree.contours.append(ContourFile(header.path, "seg", patient_id(header)))
-    else:
-        tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1

@@ -2,12 +2,14 @@
 
 from ..errors import CtpatchError, InputError, one_line
 from ..manifest import SPLITS, guarded, patient_key, unguarded
+from ..recipe import WINDOWS
 from .disk import lock, replacing
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
 
 __all__ = [
     "SPLITS",
+    "WINDOWS",
     "CtpatchError",
     "InputError",
     "PatchStore",

@@ -56,7 +56,7 @@ def lock(path: Path) -> IO[bytes] | None:
     """
     import fcntl  # not on Windows, where stores can be read
 
-    file = open(path, "wb", opener=owned)  # noqa: SIM115 - held open as long as the lock is
+    file = open(path, "ab", opener=owned)  # noqa: SIM115 - held open as long as the lock is
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):

@@ -148,6 +148,36 @@ def test_mtltrain_imports_the_store_only():
                 assert imported.split(".")[1:2] == ["store"], f"mtltrain.{name} imports {imported}"
 
 
+FORMATS = {"rtstruct", "seg", "lidc", "labelmap"}
+
+
+def strings(tree):
+    """String literals of a module; docstrings, and strings that stand alone as a comment does, are none."""
+    alone = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    return [
+        n for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in alone
+    ]
+
+
+def test_what_format_a_mask_has_is_known_below_contours_only():
+    """`contours.open_mask` is the one door: nothing else asks which of the formats it opened."""
+    asked = [
+        f"{name} line {node.lineno}: {node.value!r}"
+        for name, path in modules("ctpatch").items()
+        if name.partition(".")[0] != "contours"
+        for node in strings(ast.parse(path.read_text(encoding="utf-8")))
+        if node.value in FORMATS
+    ]
+    readers = [
+        f"{name} imports {imported}"
+        for name, targets in graph("ctpatch").items()
+        for imported in targets
+        if name.partition(".")[0] != "contours" and imported.partition(".")[0] == "contours"
+        if imported not in ("contours", "contours.roi")
+    ]
+    assert asked == readers == []
+
+
 def calls(tree):
     return [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
 

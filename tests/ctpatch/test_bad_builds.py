@@ -20,25 +20,13 @@ import pytest
 
 import ctpatch.build.run
 from benchmarks import kills
+from ctpatch.recipe import Recipe
 from ctpatch.store import open_store
 
 SPLITS = ("train", "train", "val", "test", "train")
 SMALL = ("--patches", "3", "--augment", "1", "--no-rgb")
 LESIONS = 10
 Usage = namedtuple("Usage", "total used free")
-
-
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    return cohort.write_cohort(tmp_path_factory.mktemp("cohort"), SPLITS, lesions=2)
-
-
-@pytest.fixture(scope="module")
-def plain(manifest, tmp_path_factory):
-    """The bytes of an undisturbed build."""
-    out = tmp_path_factory.mktemp("plain") / "plain.h5"
-    assert build(manifest, out).status == 0
-    return out.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +110,7 @@ def resumes(manifest, out, plain, finished=None):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return kills.Study(tmp_path_factory.mktemp("kills"), seed=1)
+    return kills.Study(tmp_path_factory.mktemp("kills"), 1, patients=6, recipe=Recipe(patches=8, augment=1))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +354,8 @@ def test_127_damaged_part_is_computed_again(manifest, plain, tmp_path, damage, w
     data = bytearray(part.read_bytes())
     data[random.Random(which).randrange(len(data) // 4, len(data) // 2)] ^= 4
     if damage == "pickle":
-        np.savez(part, lesion=np.array([{"a": 1}], dtype=object))
+        with open(part, "wb") as file:  # a path would get a suffix
+            np.savez(file, lesion=np.array([{"a": 1}], dtype=object))
     else:
         part.write_bytes({"flip": data, "cut": data[:-500], "empty": b"", "other": b"PK\3\4"}[damage])
     resumes(manifest, out, plain, finished=4)

@@ -40,7 +40,7 @@ import ctpatch.build.run
 import ctpatch.dicom.dataset
 from ctpatch.build.run import build
 from ctpatch.dicom import pixel_data
-from ctpatch.images import volume_file
+from ctpatch.images import volume as volume_file
 from ctpatch.recipe import BuildOptions, Recipe
 from ctpatch.store import open_store
 

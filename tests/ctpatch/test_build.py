@@ -31,19 +31,6 @@ OPTIONS = BuildOptions(SMALL)
 SPLITS = ("train", "train", "val", "test", "train")
 
 
-@pytest.fixture(scope="module")
-def manifest(tmp_path_factory):
-    return cohort.write_cohort(tmp_path_factory.mktemp("cohort"), SPLITS, lesions=2)
-
-
-@pytest.fixture(scope="module")
-def plain(manifest, tmp_path_factory):
-    """The bytes of an undisturbed build."""
-    out = tmp_path_factory.mktemp("plain") / "plain.h5"
-    build(manifest, out, OPTIONS)
-    return out.read_bytes()
-
-
 def rows_of(manifest):
     header, *rows = manifest.read_text(encoding="utf-8").splitlines()
     return header, rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import synthetic as syn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctpatch.contours.labelmap import read_labelmap
+from ctpatch.contours import open_mask
 from ctpatch.contours.resample import resample
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
@@ -50,6 +51,10 @@ def image_of(stack: SliceStack, voxels: np.ndarray) -> sitk.Image:
 def save(path: Path, image: sitk.Image) -> Path:
     sitk.WriteImage(image, str(path), True)
     return path
+
+
+def read_labelmap(path: Path, roi: str, stack: SliceStack, *, resample: bool = False) -> VoxelROI:
+    return open_mask(path).read(roi, SimpleNamespace(stack=stack), {"resample"} if resample else set())
 
 
 def full(roi: VoxelROI, stack: SliceStack) -> np.ndarray:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from readings import LEVELS, SPACING, Nodule, Roi, document, sop_uid, square, write
 from skimage.draw import polygon2mask
 
-from ctpatch.contours import lidc_lesions
-from ctpatch.contours.lidc import find_lesion, place_lesion, read_lidc, read_lidc_roi
+from ctpatch.contours.lidc import LidcLesion, LidcRead, read_lidc
 from ctpatch.contours.lidc_xml import LidcNodule, is_lidc, parse_lidc
+from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
 from ctpatch.geometry import SliceStack, make_stack, orthonormal_axes
 
@@ -51,6 +51,11 @@ def image(
     origins = [(-100.0, -80.0, k * SPACING) for k in slices]
     stack, order = make_stack(orthonormal_axes(iop), origins, (0.7, 0.7), shape)
     return Image(stack, uid, sop_uids=tuple(sop_uid(slices[i]) for i in order) if sops else ())
+
+
+def read_lidc_roi(path: Path, roi: str, on: Image, **options: float) -> VoxelROI:
+    read = read_lidc(path)
+    return read.place(read.find(roi), on, **options)
 
 
 def placed(path: Path, roi: str, shape: tuple[int, int, int], on: Image, **options: float) -> np.ndarray:
@@ -296,11 +301,11 @@ def overlapping(rois: list[Roi]) -> bool:
     return any(cover(a, 1) & cover(b, 0) for a, b in itertools.permutations(rois, 2))
 
 
-def ids(lesion: lidc_lesions.LidcLesion) -> tuple:
+def ids(lesion: LidcLesion) -> tuple:
     return sorted(name for _, name in lesion.nodules), lesion.centroid, lesion.voxels.tolist(), lesion.votes.tolist()
 
 
-def summary(read: lidc_lesions.LidcRead, lesion: lidc_lesions.LidcLesion) -> tuple:
+def summary(read: LidcRead, lesion: LidcLesion) -> tuple:
     votes = {
         (round(read.planes[p].z / SPACING), r, c): n
         for (p, r, c), n in zip(lesion.voxels.tolist(), lesion.votes.tolist(), strict=True)
@@ -380,11 +385,11 @@ def test_a_lone_point_within_an_outlined_nodule_adds_nothing(tmp_path: Path) -> 
 def test_a_blank_roi_means_the_only_lesion(tmp_path: Path) -> None:
     one = read_lidc(write(tmp_path, [[Nodule([square(0, 10)])]]))
     two = read_lidc(write(tmp_path, [[Nodule([square(0, 10)]), Nodule([square(20, 30)])]]))
-    assert find_lesion(one, " ").number == 1
-    assert find_lesion(two, " 2 ").number == 2
+    assert one.find(" ").number == 1
+    assert two.find(" 2 ").number == 2
     for roi in ("", "0", "3", "-1", "1.0", "N", "²", "9" * 5000):
         with pytest.raises(InputError, match=r"the file has 2\. Do: give roi a number from 1 to 2"):
-            find_lesion(two, roi)
+            two.find(roi)
 
 
 # -------------------------------------------------------------------------------------------- placement
@@ -623,7 +628,7 @@ def test_damaged_files_are_read_or_refused_never_worse(tmp_path_factory: pytest.
         return
     for lesion in read.lesions:
         with contextlib.suppress(InputError):
-            assert place_lesion(read, lesion, image([0, 1])).voxels.any()
+            assert read.place(lesion, image([0, 1])).voxels.any()
 
 
 # -------------------------------------------------------------------------------------------- real files
@@ -712,7 +717,7 @@ def test_lesions_of_a_partial_series_are_refused_unless_their_slices_are_there()
     folder = DATA / "LIDC-IDRI-0003"
     read, series = read_lidc(folder / "072.xml"), read_series(folder / "ct")
     assert [lesion.n_readers for lesion in read.lesions] == [1, 4, 4, 4]
-    assert place_lesion(read, read.lesions[1], series).n_readers == 4
+    assert read.place(read.lesions[1], series).n_readers == 4
     for i in (0, 2, 3):
         with pytest.raises(InputError, match="of its slices missing"):
-            place_lesion(read, read.lesions[i], series)
+            read.place(read.lesions[i], series)

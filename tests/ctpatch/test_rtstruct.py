@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from ctpatch.contours.reference import check_reference
-from ctpatch.contours.rtstruct import choose_roi, contoured_rois, read_rtstruct, read_structure_set, roi_names
+from ctpatch.contours.roi import DrawnROI
+from ctpatch.contours.rtstruct import choose_roi, open_rtstruct
 from ctpatch.errors import InputError
 from ctpatch.images.series import read_series
 from ctpatch.lesion.mask import lesion_mask
@@ -32,6 +33,10 @@ def ct(tmp_path_factory: pytest.TempPathFactory) -> synthetic.Series:
     return synthetic.write_series(folder, np.zeros((6, 20, 24)), spacing=(2.0, 1.5), positions=3.0 * np.arange(6))
 
 
+def read_rtstruct(path: Path, roi: str) -> DrawnROI:
+    return open_rtstruct(path).drawn(roi)
+
+
 def boxes(ct: synthetic.Series, slices: Any = (2, 3)) -> list[np.ndarray]:
     return [synthetic.rectangle(ct, k, (3.5, 4.5), (12.5, 10.5)) for k in slices]
 
@@ -45,9 +50,9 @@ def test_points_references_and_names(tmp_path: Path, ct: synthetic.Series, synta
     roi = read_rtstruct(path, "GTV")
     assert roi.name == "GTV"
     assert [np.allclose(a, b, atol=1e-9) for a, b in zip(roi.contours, boxes(ct), strict=True)] == [True, True]
-    assert roi.frame_of_reference == ct.frame_uid
-    assert roi.series_uid == ct.series_uid
-    assert roi.sop_uids == {ct.sop_uids[2], ct.sop_uids[3]}
+    assert roi.refers.frame_of_reference == ct.frame_uid
+    assert roi.refers.series_uids == {ct.series_uid}
+    assert roi.refers.sop_uids == {ct.sop_uids[2], ct.sop_uids[3]}
     assert not roi.xor
 
 
@@ -100,15 +105,15 @@ NAMES = {1: "GTV", 2: "gtv", 3: "Lung left", 4: "3", 7: "", 9: "Lung left"}
 def test_exact_name_then_a_name_like_it_then_a_number(roi: str, number: int | None) -> None:
     if number is None:
         with pytest.raises(InputError, match=r"2 ROIs are named like .*: numbers 3, 9"):
-            choose_roi(roi, NAMES, Path("rt.dcm"))
+            choose_roi(roi, NAMES)
     else:
-        assert choose_roi(roi, NAMES, Path("rt.dcm")) == (number, NAMES[number])
+        assert choose_roi(roi, NAMES) == (number, NAMES[number])
 
 
 @pytest.mark.parametrize("roi", ["Gtv", "PTV", "99", "²", "-1", "1.0"])
 def test_names_that_mean_none_or_several(roi: str) -> None:
     with pytest.raises(InputError) as caught:
-        choose_roi(roi, NAMES, Path("rt.dcm"))
+        choose_roi(roi, NAMES)
     assert caught.value.do
 
 
@@ -129,8 +134,8 @@ def test_a_file_without_a_sequence_is_read_or_refused(
     path = synthetic.write_rtstruct(tmp_path / "rt", {"GTV": boxes(ct)}, ct, edit=lambda d: delattr(d, keyword))
     if keyword == "ReferencedFrameOfReferenceSequence":
         read = read_rtstruct(path, roi)
-        assert read.series_uid == ""
-        assert read.frame_of_reference == ct.frame_uid
+        assert read.refers.series_uids == set()
+        assert read.refers.frame_of_reference == ct.frame_uid
     elif keyword == "StructureSetROISequence" and not roi:  # without names, the only ROI is still the only one
         assert len(read_rtstruct(path, roi).contours) == 2
     else:
@@ -186,7 +191,7 @@ def test_several_referenced_series_are_no_reference(tmp_path: Path, ct: syntheti
         study.RTReferencedSeriesSequence.append(other)
 
     path = synthetic.write_rtstruct(tmp_path / "rt", {"GTV": boxes(ct)}, ct, edit=edit)
-    assert read_rtstruct(path, "").series_uid == ""
+    assert read_rtstruct(path, "").refers.series_uids == set()
     assert check_reference(read_rtstruct(path, ""), read_series(ct.folder)) == ()
 
 
@@ -199,7 +204,7 @@ def test_re_exported_series_fit_by_geometry(case: Path) -> None:
     """No SOP UID matches (data/README.md); the contours lie on the slices all the same."""
     (path,) = (case / "mask").iterdir()
     roi, image = read_rtstruct(path, "GTV_Mass_CT"), read_series(case / "image")
-    assert not roi.sop_uids & set(image.sop_uids)
+    assert not roi.refers.sop_uids & set(image.sop_uids)
     (note,) = check_reference(roi, image)
     assert "by geometry" in note
     dataset = pydicom.dcmread(path)
@@ -213,8 +218,8 @@ def test_re_exported_series_fit_by_geometry(case: Path) -> None:
 @needs_data
 def test_ten_rois_one_of_them_empty() -> None:
     path = SMALL / "dicompyler" / "rtss.dcm"
-    dataset = read_structure_set(path)
-    names, drawn = roi_names(dataset), contoured_rois(dataset)
+    structures = open_rtstruct(path)
+    names, drawn = structures.names, structures.contours
     assert len(names) == 10
     assert len(drawn) == 9
     for number, name in names.items():
@@ -230,8 +235,7 @@ def test_ten_rois_one_of_them_empty() -> None:
 @pytest.mark.parametrize("name", ["rt.dcm", "invalid_reference_rt.dcm", "non_existent_reference_rt.dcm"])
 def test_small_files_are_read_or_refused(name: str) -> None:
     path = SMALL / "rtutils_mock" / name
-    dataset = read_structure_set(path)
-    for number in contoured_rois(dataset):
+    for number in open_rtstruct(path).contours:
         try:
             roi = read_rtstruct(path, str(number))
         except InputError as error:

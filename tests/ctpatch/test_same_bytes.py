@@ -41,9 +41,15 @@ def in_processes(run):
 
 
 def test_eight_fresh_builds_are_one_file(manifest, tmp_path):
+    """With one worker and two, and of a manifest whose rows stand the other way round."""
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
+    turned = manifest.with_name("turned.csv")
+    turned.write_text("\n".join([header, *reversed(rows)]), encoding="utf-8")
+
     def build(n):
         out = tmp_path / f"{n}.h5"
-        command = [sys.executable, "-m", "ctpatch", "build", "--manifest", manifest, "--out", out, "--no-rgb"]
+        command = [sys.executable, "-m", "ctpatch", "build", "--manifest", turned if n == 7 else manifest]
+        command += ["--out", out, "--no-rgb", "--jobs", 1 + n % 2]
         subprocess.run(list(map(str, command)), check=True, capture_output=True)
         digest = hashlib.sha256(out.read_bytes()).hexdigest()
         out.unlink()

@@ -20,7 +20,8 @@ from pydicom.uid import RLELossless
 from segments import frames_of, set_frames, write_seg
 
 from ctpatch.contours.roi import VoxelROI
-from ctpatch.contours.seg import choose_segment, read_seg, seg_info
+from ctpatch.contours.seg import choose_segment, open_seg
+from ctpatch.contours.seg_file import seg_info
 from ctpatch.errors import InputError
 from ctpatch.geometry import SliceStack, make_stack, orthonormal_axes
 
@@ -59,9 +60,13 @@ def full(roi: VoxelROI, stack: SliceStack) -> np.ndarray:
     return out
 
 
-def refused(match: str, path: Path, roi: str, image: FakeImage, **accept: bool) -> str:
+def read_seg(path: Path, roi: str, image: FakeImage, *accept: str) -> VoxelROI:
+    return open_seg(path).read(roi, image, frozenset(accept))
+
+
+def refused(match: str, path: Path, roi: str, image: FakeImage, *accept: str) -> str:
     with pytest.raises(InputError, match=match) as caught:
-        read_seg(path, roi, image, **accept)
+        read_seg(path, roi, image, *accept)
     line = str(caught.value)
     assert str(path) in line
     assert ". Do: " in line
@@ -83,8 +88,8 @@ def test_the_mask_that_was_written(tmp_path: Path, kind: str, iop: Any) -> None:
     assert roi.name == "Lesion"
     assert any("fractional" in note for note in roi.notes) == (kind == "FRACTIONAL")
     info = seg_info(path)
-    assert info.series_uids == (series.series_uid,)
-    assert info.frame_of_reference == series.frame_uid
+    assert info.refers.series_uids == {series.series_uid}
+    assert info.refers.frame_of_reference == series.frame_uid
     assert info.segments == ((1, "Lesion"),)
     assert info.kind == kind
 
@@ -213,8 +218,8 @@ def test_dcmqi_objects_as_their_nrrd_twins(name: str, roi: str, oracle: str, val
         pytest.skip(f"{DATA} is not here")
     image = fake_of_folder(DATA / "ct-3slice")
     expected = sitk.GetArrayFromImage(sitk.ReadImage(str(DATA / f"{oracle}.nrrd"))) == value
-    for accept in (False, True):
-        found = read_seg(DATA / f"{name}.dcm", roi, image, resample=accept)
+    for accept in ((), ("resample",)):
+        found = read_seg(DATA / f"{name}.dcm", roi, image, *accept)
         np.testing.assert_array_equal(full(found, image.stack), expected)
         assert found.notes == ()
 
@@ -282,7 +287,7 @@ def test_another_frame_of_reference(tmp_path: Path) -> None:
     line = refused("FrameOfReferenceUID", path, "a", image)
     assert f"…{series.frame_uid[-12:]}, of the image 1.2.77" in line
     assert series.frame_uid not in line
-    roi = read_seg(path, "a", image, frame_ok=True)
+    roi = read_seg(path, "a", image, "frame")
     np.testing.assert_array_equal(full(roi, image.stack), MASK)
     assert roi.notes == ("the contours' frame of reference is another one; accepted by the manifest",)
 
@@ -311,7 +316,7 @@ def test_another_series_and_no_frame_of_reference(tmp_path: Path, whose: str) ->
     line = refused("shares no FrameOfReferenceUID", path, "a", image)
     assert f"series …{series.series_uid[-12:]}, not to 1.2.77," in line
     assert series.series_uid not in line
-    np.testing.assert_array_equal(full(read_seg(path, "a", image, frame_ok=True), image.stack), MASK)
+    np.testing.assert_array_equal(full(read_seg(path, "a", image, "frame"), image.stack), MASK)
 
 
 def test_a_volume_file_has_no_uids_to_compare(tmp_path: Path) -> None:
@@ -398,7 +403,7 @@ def test_resampling_takes_the_nearest_voxel_as_itk(tmp_path_factory: pytest.Temp
     expected = sitk.GetArrayFromImage(sitk.Resample(dense, target, sitk.Transform(), sitk.sitkNearestNeighbor))
     image = FakeImage(stack, series.series_uid, series.frame_uid)
     refused("grid", path, "a", image)
-    roi = read_seg(path, "a", image, resample=True)
+    roi = read_seg(path, "a", image, "resample")
     points = first + np.stack(np.meshgrid(*map(np.arange, (9, 11, 7)), indexing="ij"), axis=-1) * spacing @ axes
     index = (points - series.origins[0]) @ series.axes.T / (SPACING[1], SPACING[0], 2.5)
     tied = (np.abs(np.abs(index - np.rint(index)) - 0.5) < 1e-5).any(axis=-1).T  # ITK decides these by rounding
@@ -415,7 +420,7 @@ def test_resampling_a_single_frame_is_as_thick_as_declared(tmp_path: Path) -> No
     fine = SliceStack(
         image.stack.axes, image.stack.origins[0] + np.arange(16)[:, None] * (0, 0, 0.99), SPACING, SHAPE[1:]
     )
-    roi = read_seg(path, "a", FakeImage(fine, image.uid, image.frame_of_reference), resample=True)
+    roi = read_seg(path, "a", FakeImage(fine, image.uid, image.frame_of_reference), "resample")
     expected = np.abs(np.arange(16) * 0.99 - 5.0) <= 1.25
     np.testing.assert_array_equal(full(roi, fine).any(axis=(1, 2)), expected)
 
@@ -424,7 +429,7 @@ def test_resampling_a_single_frame_is_as_thick_as_declared(tmp_path: Path) -> No
         del measures.SliceThickness, measures.SpacingBetweenSlices
 
     path = write_seg(tmp_path / "thin.dcm", series, {"a": mask}, edit=forget)
-    refused("no thickness", path, "a", FakeImage(fine, image.uid, image.frame_of_reference), resample=True)
+    refused("no thickness", path, "a", FakeImage(fine, image.uid, image.frame_of_reference), "resample")
 
 
 def test_resampling_knows_when_planes_may_be_missing(tmp_path: Path) -> None:
@@ -433,7 +438,7 @@ def test_resampling_knows_when_planes_may_be_missing(tmp_path: Path) -> None:
     mask[[0, 2, 4]] = False
     path = write_seg(tmp_path / "seg.dcm", series, {"a": mask})
     image = moved(image_of(series), (0.3, 0.2, 0.4))
-    refused("5 mm apart but SpacingBetweenSlices is 2.5 mm", path, "a", image, resample=True)
+    refused("5 mm apart but SpacingBetweenSlices is 2.5 mm", path, "a", image, "resample")
 
 
 def test_two_frames_on_one_slice(tmp_path: Path) -> None:
@@ -445,7 +450,7 @@ def test_two_frames_on_one_slice(tmp_path: Path) -> None:
 
     path = write_seg(tmp_path / "seg.dcm", series, {"a": MASK}, edit=collide)
     refused("two frames of the segment lie on slice 4", path, "a", image_of(series))
-    refused("one position", path, "a", moved(image_of(series), (0.2, 0, 0)), resample=True)
+    refused("one position", path, "a", moved(image_of(series), (0.2, 0, 0)), "resample")
 
 
 # ----------------------------------------------------------------------------------- damaged objects

@@ -18,9 +18,9 @@ import synthetic
 from pydicom.sr.codedict import codes
 
 from ctpatch.build.one_lesion import LesionPlan, plan_lesion
-from ctpatch.contours.lidc import LidcRead, place_lesion, read_lidc
+from ctpatch.contours.lidc import LidcRead, read_lidc
 from ctpatch.contours.roi import VoxelROI
-from ctpatch.contours.seg import read_seg
+from ctpatch.contours.seg import open_seg
 from ctpatch.errors import InputError
 from ctpatch.images.image import Image
 from ctpatch.images.series import read_series
@@ -127,7 +127,7 @@ def lidc_target(folder: Path) -> Target:
         found = read_lidc(path)
         for lesion in found.lesions:
             try:
-                place_lesion(found, lesion, image)
+                found.place(lesion, image)
             except InputError:
                 if len(found.lesions) == 1:
                     raise
@@ -207,7 +207,7 @@ def seg_target(folder: Path) -> Target:
 
     def read(data: bytes) -> VoxelROI:
         path.write_bytes(data)
-        return read_seg(path, "2", image)
+        return open_seg(path).read("2", image)
 
     return Target("seg", seeds, partial(mutate.several, DICOM), read, lambda roi, _: judge_segment(roi, path, image))
 

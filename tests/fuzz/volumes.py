@@ -9,12 +9,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 
-from ctpatch.contours.labelmap import read_labelmap
+from ctpatch.contours.labelmap import LabelMap
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError
 from ctpatch.geometry import SliceStack, make_stack
@@ -51,14 +52,15 @@ def labelmap_target(folder: Path) -> Target:
     seeds = list(_files(folder, labels)) + list(_files(folder, labels.astype(np.float32), (0, 2)))
     axes = np.eye(3)
     stack, _ = make_stack(axes, [(*ORIGIN[:2], ORIGIN[2] + 2.5 * k) for k in range(SHAPE[0])], SPACING, SHAPE[1:])
+    image = SimpleNamespace(stack=stack)
 
     def read(data: bytes) -> tuple[VoxelROI, Path]:
         path, problem, found = _written(folder, data), None, None
         try:
-            found = read_labelmap(path, "2", stack)
+            found = LabelMap(path).read("2", image)
         except InputError as error:
             problem = error
-        read_labelmap(path, "2", stack, resample=True)
+        LabelMap(path).read("2", image, {"resample"})
         if problem is not None:
             raise problem
         assert found is not None

@@ -2,11 +2,23 @@ import pytest
 import torch
 from toystore import write_store
 
+from mtltrain import models, report
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
     """The same sums in the same order on every machine, and no quarrel over the cores."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """Small FC1, FC2 and plots, one thread: quick runs with checkpoints of 1 MB."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "WIDTH", 64)
+        patch.setattr(report, "DPI", 30)
+        yield
 
 
 @pytest.fixture

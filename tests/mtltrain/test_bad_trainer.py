@@ -21,23 +21,17 @@ from torch.utils.data import DataLoader
 from toystore import CLASSES, LEVELS, discs, write_store
 
 from ctpatch import StoreWriter, open_store
-from mtltrain import checkpoint, files, fit, models, report
+from mtltrain import fit, models, tables
 from mtltrain.cli import main
 from mtltrain.data import MEAN, STD, PatchDataset
+from mtltrain.folder import locked
 
 SMALL = ["--backbone", "shufflenet_v2_x0_5", "--device", "cpu", "--batch-size", "5"]
 STL = [*SMALL, "--arch", "stl-ri"]
 COUNTS = {"train": 10, "val": 4, "test": 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Small FC1, FC2 and plots, one thread: quick runs, and the same sums everywhere."""
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WIDTH", 16)
-        patch.setattr(report, "DPI", 30)
-        yield
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +120,8 @@ def torn(function, number):
 
 def same_end(one, two):
     tables = [(folder / "predictions.csv").read_bytes() for folder in (one, two)]
-    states = [checkpoint.load(folder / "stl-ri/seed-0/best.pt") for folder in (one, two)]
-    return tables[0] == tables[1] and checkpoint.digest(states[0]) == checkpoint.digest(states[1])
+    states = [fit.load_checkpoint(folder / "stl-ri/seed-0/best.pt") for folder in (one, two)]
+    return tables[0] == tables[1] and fit.digest(states[0]) == fit.digest(states[1])
 
 
 def interrupted(toy, out, epochs=2):
@@ -145,7 +139,7 @@ def interrupted(toy, out, epochs=2):
 
 MOMENTS = [
     *[(os, "fsync", number) for number in (1, 2, 3, 5, 9)],
-    *[(Path, "replace", number) for number in (1, 2, 3, 4, 6, 10)],
+    *[(os, "replace", number) for number in (1, 2, 3, 4, 6, 10)],
     *[(torch, "save", number) for number in (1, 2, 4)],
 ]
 
@@ -161,7 +155,7 @@ def test_141_killed_while_saving(toy, whole, tmp_path, module, name, number):
 
     assert in_child(prepare, ["fit", str(toy), *STL, "--epochs", "3", "--out", str(out)]) == -signal.SIGKILL
     for path in [*out.rglob("*.pt"), *out.rglob("*.old")]:
-        checkpoint.load(path)
+        fit.load_checkpoint(path)
     assert finish(toy, out, "--epochs", "3") == 0
     assert same_end(out, whole)
     assert not [*out.rglob("*.tmp"), *out.rglob("last.*")]
@@ -193,7 +187,7 @@ def test_141_both_damaged(toy, tmp_path, capfd):
 
 def harm(path, damage):
     data = bytearray(path.read_bytes())
-    weight = checkpoint.load(path)["model"]["backbone.fc.weight"].numpy().tobytes()
+    weight = fit.load_checkpoint(path)["model"]["backbone.fc.weight"].numpy().tobytes()
     data[data.index(weight)] ^= 1
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
 
@@ -262,7 +256,7 @@ def test_142_altered_checkpoint(toy, whole, tmp_path, capfd):
 def test_144_a_run_does_not_depend_on_what_ran_before_it(toy, whole, tmp_path):
     assert finish(toy, tmp_path, "--epochs", "3", "--seeds", "1", "0") == 0
     seeds = (tmp_path / "stl-ri/seed-0", whole / "stl-ri/seed-0", tmp_path / "stl-ri/seed-1")
-    one, two, other = (checkpoint.digest(checkpoint.load(folder / "best.pt")["model"]) for folder in seeds)
+    one, two, other = (fit.digest(fit.load_checkpoint(folder / "best.pt")["model"]) for folder in seeds)
     assert one == two != other
 
 
@@ -287,8 +281,8 @@ def test_145_learning_rate_beyond_reason(toy, tmp_path, capfd):
 def test_145_not_finite_after_an_epoch(toy, tmp_path, bad, monkeypatch, capfd):
     folder = interrupted(toy, tmp_path, epochs=1)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    loss = fit.multitask_loss
-    monkeypatch.setattr(fit, "multitask_loss", lambda *args: loss(*args) * bad)
+    loss = models.multitask_loss
+    monkeypatch.setattr(models, "multitask_loss", lambda *args: loss(*args) * bad)
     says = r"stl-ri/seed-0: the loss .* in epoch 2, in a batch of lesions P00\d\d/1, P00.*; .*best\.pt is of epoch 1"
     call_refused(["fit", toy, *STL, "--epochs", "3", "--out", tmp_path], capfd, says, 1)
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
@@ -312,7 +306,7 @@ def test_153_out_of_memory(toy, whole, tmp_path, error, monkeypatch, capfd):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "forward", full)
+        patch.setattr(models, "forward", full)
         says = r"out of memory on cpu at a peak of \d+ MiB with batches of 5 patches of 64 x 64 .* Do: lower --batch"
         call_refused(["fit", toy, *STL, "--epochs", "3", "--out", tmp_path], capfd, says, 1)
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
@@ -324,7 +318,7 @@ def test_153_out_of_memory_in_predict(toy, whole, tmp_path, monkeypatch, capfd):
     def full(*args):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
 
-    monkeypatch.setattr(fit, "forward", full)
+    monkeypatch.setattr(models, "forward", full)
     says = r"out of memory on cpu at a peak of \d+ MiB with batches of 5 patches of 64 x 64 .* Do: use --device cpu"
     call_refused(["predict", whole, toy, "--out", tmp_path / "p.csv"], capfd, says, 1)
     assert not (tmp_path / "p.csv").exists()
@@ -367,7 +361,7 @@ def test_147_one_class_test_split(tmp_path, left, capfd):
     printed = capfd.readouterr().out
     counts = {CLASSES[left]: 2, CLASSES[1 - left]: 0}
     assert f"{counts['benign']} of class benign, {counts['malignant']} of class malignant" in printed
-    metrics = files.read_json(tmp_path / "out/metrics.json")["runs"]["stl-ri"]["metrics"]
+    metrics = tables.read_json(tmp_path / "out/metrics.json")["runs"]["stl-ri"]["metrics"]
     assert metrics["auc"] == {"value": None, "low": None, "high": None, "reason": "a class has no test lesion"}
     assert "STL+RI AUC: a class has no test lesion" in printed
 
@@ -430,10 +424,10 @@ def test_150_class_only_in_test(tmp_path, capfd):
 def test_150_level_only_in_test(tmp_path):
     store = write_aux(tmp_path / "s.h5", lambda k, split: 7.0 if split == "test" and k % 4 == 0 else float(k % 2))
     assert main(["fit", str(store), *SMALL, "--arch", "mtl-ri", "--epochs", "1", "--out", str(tmp_path / "out")]) == 0
-    table = files.read_csv(tmp_path / "out/auxiliary.csv")
+    table = tables.read_csv(tmp_path / "out/auxiliary.csv")
     assert set(table["predicted"]) <= {"0.0", "1.0"}
     assert (table.loc[table["split"] == "test", "level"] == "").sum() == 2
-    assert files.read_json(tmp_path / "out/metrics.json")["auxiliary"][0]["lesions"] == 6
+    assert tables.read_json(tmp_path / "out/metrics.json")["auxiliary"][0]["lesions"] == 6
 
 
 @pytest.mark.parametrize("arch", ["stl-ri", "mtl-ri"])
@@ -480,8 +474,8 @@ def test_152_counts_are_told_and_batches_without_a_positive_train(tmp_path, capf
 def test_152_weighting_is_an_option(tmp_path, capfd):
     store, weights = imbalanced(tmp_path / "s.h5"), []
     with pytest.MonkeyPatch.context() as patch:
-        loss = fit.multitask_loss
-        patch.setattr(fit, "multitask_loss", lambda *args: (weights.append(args[5]), loss(*args))[1])
+        loss = models.multitask_loss
+        patch.setattr(models, "multitask_loss", lambda *args: (weights.append(args[5]), loss(*args))[1])
         assert finish(store, tmp_path / "plain", "--epochs", "1") == 0
         assert weights == [None] * 4
         assert finish(store, tmp_path / "balanced", "--epochs", "1", "--balanced") == 0
@@ -519,7 +513,7 @@ def test_155_test_lesions_leave_no_trace_in_the_weights(tmp_path, what):
             hu[i] = discs(np.random.default_rng([i, pixels]), 1, 9 + i % 2)
         store, out = write_rows(tmp_path / f"{k}.h5", lesions, hu), tmp_path / f"out{k}"
         assert main(["fit", str(store), *SMALL, "--arch", "mtl-ri", "--epochs", "1", "--out", str(out)]) == 0
-        digests.append(checkpoint.digest(checkpoint.load(out / "mtl-ri/seed-0/best.pt")["model"]))
+        digests.append(fit.digest(fit.load_checkpoint(out / "mtl-ri/seed-0/best.pt")["model"]))
     assert digests[0] == digests[1]
 
 
@@ -536,8 +530,8 @@ def test_155_normalisation_is_torchvisions_constant():
 @pytest.mark.parametrize("words", [[], ["--deterministic"]], ids=["plain", "deterministic"])
 def test_156_cpu_gives_the_same_bits(toy, whole, tmp_path, words):
     assert finish(toy, tmp_path, "--epochs", "3", *words) == 0
-    one, two = (checkpoint.load(f / "stl-ri/seed-0/best.pt")["model"] for f in (tmp_path, whole))
-    assert checkpoint.digest(one) == checkpoint.digest(two)
+    one, two = (fit.load_checkpoint(f / "stl-ri/seed-0/best.pt")["model"] for f in (tmp_path, whole))
+    assert fit.digest(one) == fit.digest(two)
 
 
 def test_156_deterministic_sets_torch_while_it_trains(toy, tmp_path, monkeypatch):
@@ -564,7 +558,7 @@ def test_156_operation_without_a_deterministic_form(toy, tmp_path, monkeypatch, 
     def none(*args):
         raise RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but ...")
 
-    monkeypatch.setattr(fit, "forward", none)
+    monkeypatch.setattr(models, "forward", none)
     call = ["fit", toy, *STL, "--deterministic", "--out", tmp_path]
     call_refused(call, capfd, "--deterministic, but shufflenet_v2_x0_5 needs .*adaptive_avg_pool2d_backward_cuda")
 
@@ -575,8 +569,8 @@ def test_156_gpu_gives_the_same_bits_where_asked_to(toy, tmp_path, backbone):
     words = ["--backbone", backbone, "--arch", "mtl-ri", "--epochs", "2", "--device", "cuda", "--deterministic"]
     for name in ("a", "b"):
         assert main(["fit", str(toy), *words, "--out", str(tmp_path / name)]) == 0
-    one, two = (checkpoint.load(tmp_path / name / "mtl-ri/seed-0/best.pt") for name in ("a", "b"))
-    assert checkpoint.digest(one) == checkpoint.digest(two)
+    one, two = (fit.load_checkpoint(tmp_path / name / "mtl-ri/seed-0/best.pt") for name in ("a", "b"))
+    assert fit.digest(one) == fit.digest(two)
 
 
 # -- 98, 99: one patient in two splits, 105: formulas, 116: two at once ------------------------------------------------
@@ -639,7 +633,7 @@ def test_105_formulas(tmp_path, capfd):
         assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
     with open_store(store) as opened:
         lesions = opened.lesions
-    found = files.read_csv(out / "predictions.csv")
+    found = tables.read_csv(out / "predictions.csv")
     assert list(found["patient_id"]) == list(lesions["patient_id"][lesions["split"] != "train"])
     assert set(found["label"]) == {"+", "=1"}
     assert finish(store, out, "--epochs", "1") == 0
@@ -649,7 +643,7 @@ def test_116_two_at_once_on_one_folder(toy, whole, tmp_path, capfd):
     out = shutil.copytree(whole, tmp_path / "out")
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     call = ["fit", toy, *STL, "--epochs", "3", "--seeds", "1", "--out", out]
-    with files.locked(out):
+    with locked(out):
         call_refused(call, capfd, "out: another mtltrain fit is at work in this folder.* --out")
     assert before == {path: path.read_bytes() for path in out.rglob("*.*")}
     assert main(list(map(str, call))) == 0

@@ -1,31 +1,14 @@
-"""The command: one line and status 2 for a wrong call, a killed run that goes on, and one direction of imports."""
+"""The command: one line and status 2 for a wrong call, and defaults that are the settings'."""
 
-import ast
 import re
 import shutil
-from pathlib import Path
+from dataclasses import asdict
 
 import pytest
 
-import mtltrain
-from mtltrain.cli import main
+from mtltrain import Settings
+from mtltrain.cli import _parser, main
 
-PACKAGE = Path(mtltrain.__file__).parent
-ORDER = [
-    "files",
-    "checkpoint",
-    "data",
-    "tasks",
-    "models",
-    "loss",
-    "metrics",
-    "fit",
-    "compare",
-    "tables",
-    "report",
-    "folder",
-    "cli",
-]
 FAST = ["--backbone", "shufflenet_v2_x0_5", "--epochs", "1", "--arch", "stl-ri", "--device", "cpu"]
 
 
@@ -40,6 +23,11 @@ def test_fit_predict_compare(store, tmp_path, capsys):
     shutil.copytree(out, tmp_path / "second")
     assert main(["compare", str(out), str(tmp_path / "second")]) == 0
     assert capsys.readouterr().out.count("STL+RI") == 2
+
+
+def test_defaults_are_the_settings():
+    args = vars(_parser().parse_args(["fit", "s.h5"]))
+    assert {**asdict(Settings()), "device": "auto"}.items() <= args.items()
 
 
 @pytest.mark.parametrize(
@@ -104,26 +92,3 @@ def test_offline(store, capsys, monkeypatch, tmp_path):
     assert "--weights FILE" in printed.err
     assert "--arch mtl-ri stl-ri" in printed.err
     assert not (tmp_path / "toy-mtltrain").exists()
-
-
-def imports(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            yield from (f"{module}{'' if module == '.' else ':'}{name.name}" for name in node.names)
-        elif isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
-
-
-def test_of_ctpatch_only_the_reader():
-    used = {name for path in PACKAGE.glob("*.py") for name in imports(path) if name.startswith("ctpatch")}
-    reader = ("open_store", "PatchStore", "CtpatchError", "InputError", "one_line")  # and what it raises
-    assert used == {f"ctpatch.store:{name}" for name in reader}
-
-
-def test_one_direction():
-    assert {path.stem for path in PACKAGE.glob("*.py")} == {*ORDER, "__init__"}
-    for path in PACKAGE.glob("*.py"):
-        for name in imports(path):
-            if name.startswith(".") and path.stem in ORDER and not name.startswith(".__"):
-                assert ORDER.index(name.strip(".").split(":")[0]) < ORDER.index(path.stem), f"{path.name}: {name}"

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
+from toystore import predictions
 
 from ctpatch.errors import InputError
 from mtltrain.compare import (
@@ -16,29 +17,13 @@ from mtltrain.compare import (
     load_metrics,
     numbers,
 )
-from mtltrain.files import read_csv
 from mtltrain.metrics import auc, compare_auc, mcnemar
-from mtltrain.tables import format_comparison, format_tables, run_name, tables
+from mtltrain.tables import format_comparison, format_tables, read_csv, run_name, tables
 
 SELECTION = [
     {"name": "lobulation", "r": 0.29, "p": 0.0004, "n": 140, "kept": True, "reason": ""},
     {"name": "cusp", "r": np.nan, "p": None, "n": np.int64(2), "kept": False, "reason": "constant"},
 ]
-
-
-def simulate(runs=("mtl-ri", "stl-ri"), seeds=(0,), classes=("T3", "T4"), lesions=40, per_patient=1, seed=0):
-    """Predictions of informative models for test lesions whose labels are known."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, len(classes), lesions)
-    frames = []
-    for run in runs:
-        for number in seeds:
-            score = np.exp(rng.normal(size=(lesions, len(classes))) + 1.2 * np.eye(len(classes))[labels])
-            frame = pd.DataFrame(score / score.sum(axis=1, keepdims=True), columns=[f"p_{name}" for name in classes])
-            places = [(f"{i // per_patient:03d}", str(i % per_patient + 1)) for i in range(lesions)]
-            frame[["patient_id", "lesion_id"]] = places
-            frames.append(frame.assign(run=run, seed=number, split="test", label=np.array(classes)[labels]))
-    return pd.concat(frames, ignore_index=True)
 
 
 def strict(metrics):
@@ -47,7 +32,7 @@ def strict(metrics):
 
 
 def test_table_2_of_one_seed_is_sklearns():
-    table = simulate(runs=["mtl-ri"])
+    table = predictions(runs=["mtl-ri"])
     found = strict(evaluate(table, ["T3", "T4"]))["runs"]["mtl-ri"]
     said = np.where(table["p_T4"] > table["p_T3"], "T4", "T3")
     expected = {
@@ -66,7 +51,7 @@ def test_table_2_of_one_seed_is_sklearns():
 
 
 def test_positive_class_turns_sensitivity_and_specificity_round():
-    table = simulate(runs=["mtl-ri"])
+    table = predictions(runs=["mtl-ri"])
     last, first = (evaluate(table, ["T3", "T4"], positive) for positive in (None, "T3"))
     assert (last["positive"], first["positive"]) == ("T4", "T3")
     ours, theirs = (each["runs"]["mtl-ri"]["metrics"] for each in (last, first))
@@ -77,7 +62,7 @@ def test_positive_class_turns_sensitivity_and_specificity_round():
 
 
 def test_several_seeds_are_averaged_first_and_spread_apart():
-    table = simulate(seeds=(0, 1, 2))
+    table = predictions(seeds=(0, 1, 2))
     found = evaluate(table, ["T3", "T4"])
     entry = found["runs"]["mtl-ri"]
     each = [
@@ -100,7 +85,7 @@ def test_several_seeds_are_averaged_first_and_spread_apart():
 
 
 def test_seeds_are_never_stacked_as_if_they_were_patients():
-    one = simulate()
+    one = predictions()
     same = pd.concat([one.assign(seed=seed) for seed in range(5)], ignore_index=True)
     alone, stacked = evaluate(one, ["T3", "T4"]), evaluate(same, ["T3", "T4"])
     assert stacked["test"]["lesions"] == 40
@@ -109,13 +94,13 @@ def test_seeds_are_never_stacked_as_if_they_were_patients():
 
 
 def test_only_mtl_against_stl_of_the_same_start_is_tested():
-    found = evaluate(simulate(runs=["stl-ri", "mtl-tl", "mtl-ri", "stl-tl"]), ["T3", "T4"])
+    found = evaluate(predictions(runs=["stl-ri", "mtl-tl", "mtl-ri", "stl-tl"]), ["T3", "T4"])
     assert [(test["first"], test["second"]) for test in found["tests"]] == [("mtl-tl", "stl-tl"), ("mtl-ri", "stl-ri")]
-    assert evaluate(simulate(runs=["mtl-tl", "stl-ri"]), ["T3", "T4"])["tests"] == []
+    assert evaluate(predictions(runs=["mtl-tl", "stl-ri"]), ["T3", "T4"])["tests"] == []
 
 
 def test_identical_models_have_p_1():
-    table = simulate(runs=["mtl-tl"])
+    table = predictions(runs=["mtl-tl"])
     found = evaluate(pd.concat([table, table.assign(run="stl-tl")]), ["T3", "T4"])
     assert (found["tests"][0]["p_auc"], found["tests"][0]["p_mcnemar"]) == (1.0, 1.0)
     assert "0.000 (CI undefined)" in format_tables(found)
@@ -123,13 +108,13 @@ def test_identical_models_have_p_1():
 
 
 def test_order_of_rows_and_validation_rows_do_not_matter():
-    table = simulate(per_patient=2)
-    more = pd.concat([table, simulate(lesions=7).assign(split="val")]).sample(frac=1, random_state=0)
+    table = predictions(per_patient=2)
+    more = pd.concat([table, predictions(lesions=7).assign(split="val")]).sample(frac=1, random_state=0)
     assert strict(evaluate(more, ["T3", "T4"]))["tests"] == strict(evaluate(table, ["T3", "T4"]))["tests"]
 
 
 def test_blank_labels_are_not_scored():
-    table = simulate()
+    table = predictions()
     blank = table["patient_id"].isin(["001", "002"])
     found = evaluate(table.assign(label=table["label"].mask(blank, "")), ["T3", "T4"])
     assert found["test"] == evaluate(table[~blank], ["T3", "T4"])["test"] | {"unlabelled": 2}
@@ -139,7 +124,7 @@ def test_blank_labels_are_not_scored():
 
 @pytest.mark.parametrize("left", [0, 12])
 def test_one_class_or_no_test_lesion_is_undefined(left):
-    table = simulate(lesions=12).assign(label="T3")
+    table = predictions(lesions=12).assign(label="T3")
     found = strict(evaluate(table if left else table.assign(label=""), ["T3", "T4"]))
     metrics = found["runs"]["mtl-ri"]["metrics"]
     assert found["test"]["counts"] == {"T3": left, "T4": 0}
@@ -151,7 +136,7 @@ def test_one_class_or_no_test_lesion_is_undefined(left):
 
 
 def test_several_lesions_of_a_patient_are_clustered_and_said_so():
-    table = simulate(per_patient=3, lesions=60)
+    table = predictions(per_patient=3, lesions=60)
     found = evaluate(table, ["T3", "T4"])
     rows = table[table["run"] == "mtl-ri"]
     expected = auc(rows["p_T4"], rows["label"] == "T4", rows["patient_id"])
@@ -164,11 +149,11 @@ def test_several_lesions_of_a_patient_are_clustered_and_said_so():
     assert (found["test"]["patients"], found["test"]["lesions"]) == (20, 60)
     assert "Obuchowski" in found["methods"]["auc"]
     assert found["methods"]["proportions"].startswith("patient bootstrap")
-    assert evaluate(simulate(), ["T3", "T4"])["methods"]["proportions"] == "Wilson"
+    assert evaluate(predictions(), ["T3", "T4"])["methods"]["proportions"] == "Wilson"
 
 
 def test_more_than_two_classes():
-    table = simulate(runs=["mtl-ri"], classes=("a", "b", "c"), lesions=90)
+    table = predictions(runs=["mtl-ri"], classes=("a", "b", "c"), lesions=90)
     found = strict(evaluate(table, ["a", "b", "c"]))
     metrics = found["runs"]["mtl-ri"]["metrics"]
     scores = table[["p_a", "p_b", "p_c"]].to_numpy()
@@ -186,7 +171,7 @@ def test_more_than_two_classes():
     [lambda t: t.iloc[1:], lambda t: pd.concat([t, t.iloc[:1]]), lambda t: t.assign(label=["T3", *t["label"][:-1]])],
 )
 def test_runs_on_other_lesions_are_refused(change):
-    table = simulate()
+    table = predictions()
     table.loc[[0, 40], "label"] = "T4"
     other = change(table[table["run"] == "stl-ri"])
     with pytest.raises(InputError, match="labelled test lesions once each"):
@@ -201,17 +186,17 @@ def test_auxiliary_tasks_against_the_training_majority():
     rows = pd.concat(
         [lesions.assign(run="mtl-ri", seed=s, task="cusp", predicted=p, majority=1.0) for s, p in said.items()]
     )
-    found = strict(evaluate(simulate(), ["T3", "T4"], auxiliary=rows))["auxiliary"]
+    found = strict(evaluate(predictions(), ["T3", "T4"], auxiliary=rows))["auxiliary"]
     assert found[0]["lesions"] == 4
     assert found[0]["accuracy"]["value"] == 0.75  # the votes are 1, 0, 0, 2
     assert found[0]["over_seeds"]["values"] == [0.75, 0.75, 0.5]
     assert found[0]["majority"] == 0.5
     assert found[0]["p_mcnemar"] == 1.0  # two lesions against one
-    assert "cusp" in format_tables(evaluate(simulate(), ["T3", "T4"], auxiliary=rows))
+    assert "cusp" in format_tables(evaluate(predictions(), ["T3", "T4"], auxiliary=rows))
 
 
 def test_tables_as_printed():
-    found = strict(evaluate(simulate(), ["T3", "T4"], selection=SELECTION))
+    found = strict(evaluate(predictions(), ["T3", "T4"], selection=SELECTION))
     lines = format_tables(found).splitlines()
     assert found["selection"][1] == {"name": "cusp", "r": None, "p": None, "n": 2, "kept": False, "reason": "constant"}
     assert lines[0] == "Table 1. Characteristics against the label, training lesions"
@@ -225,14 +210,14 @@ def test_tables_as_printed():
     item = found["runs"]["mtl-ri"]["metrics"]["auc"]
     assert lines[7].startswith(f"MTL+RI  {item['value']:.3f} ({item['low']:.3f} to {item['high']:.3f})")
     assert max(map(len, lines)) <= 120
-    several = format_tables(evaluate(simulate(seeds=(3, 4)), ["T3", "T4"]))
+    several = format_tables(evaluate(predictions(seeds=(3, 4)), ["T3", "T4"]))
     assert "mean ± SD over the seeds" in several
     assert "Probabilities averaged over the seeds; value (95 % CI)" in several
     assert run_name("stl-tl") == "STL+TL"
 
 
 def test_predictions_are_read_as_text(tmp_path):
-    table = simulate().assign(lesion_id="NA", label="")
+    table = predictions().assign(lesion_id="NA", label="")
     table.to_csv(tmp_path / "predictions.csv", index=False)
     found = numbers(read_csv(tmp_path / "predictions.csv"))
     assert found["patient_id"][0] == "000"
@@ -241,10 +226,10 @@ def test_predictions_are_read_as_text(tmp_path):
 
 
 def test_run_folders_side_by_side(tmp_path):
-    metrics = evaluate(simulate(), ["T3", "T4"])
+    metrics = evaluate(predictions(), ["T3", "T4"])
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     assert load_metrics(tmp_path) == strict(metrics)
-    text = format_comparison({"first": metrics, "second": evaluate(simulate(seed=1), ["T3", "T4"])})
+    text = format_comparison({"first": metrics, "second": evaluate(predictions(seed=1), ["T3", "T4"])})
     assert [line.split("  ")[0] for line in text.splitlines()[1:]] == [
         "first MTL+RI", "first STL+RI", "second MTL+RI", "second STL+RI"
     ]  # fmt: skip

@@ -4,31 +4,32 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from toystore import CLASSES, write_store
 
-from ctpatch import InputError, open_store
+from ctpatch import InputError, StoreWriter, open_store
+from ctpatch.store import WINDOWS
 from mtltrain.data import (
     MEAN,
     STD,
-    WINDOWS,
     PatchDataset,
+    Rendering,
     class_index,
     label_order,
-    levels,
     load_patches,
     read_cohort,
     refuse_leaks,
-    render,
 )
+
+RENDERING = Rendering.of(WINDOWS)
 
 
 def test_levels_are_the_stores_pictures(tmp_path):
     with open_store(write_store(tmp_path / "s.h5", rgb=True)) as store:
         part = store.split("train")
-        got = levels(torch.from_numpy(np.asarray(part.hu))).numpy().transpose(0, 2, 3, 1)
+        got = RENDERING.levels(torch.from_numpy(np.asarray(part.hu))).numpy().transpose(0, 2, 3, 1)
         np.testing.assert_array_equal(got, np.asarray(part.rgb))
 
 
@@ -38,16 +39,71 @@ def test_levels_agree_with_torch_in_float64(hu):
     up = torch.nn.functional.interpolate(
         torch.from_numpy(hu).double()[None, None], size=224, mode="bilinear", align_corners=False
     )[0, 0]
-    got = levels(torch.from_numpy(hu)[None])[0].double()
+    got = RENDERING.levels(torch.from_numpy(hu)[None])[0].double()
     for channel, (low, high) in zip(got, WINDOWS, strict=True):
         exact = 255 * ((up - low) / (high - low)).clamp(0, 1)
         assert (channel - exact).abs().max() <= 0.5 + 1e-6
 
 
+def whole_numbers(hu, windows):
+    """The levels by the store's rule in whole numbers of 64 bits, shape (3, 224, 224)."""
+    place = np.clip(4 * np.arange(224) - 5, 0, 14 * 63)
+    lower = np.minimum(place // 14, 62)
+    weight = place - 14 * lower
+    wide = (14 - weight) * hu[:, lower].astype(np.int64) + weight * hu[:, lower + 1]
+    unit = (14 - weight)[:, None] * wide[lower] + weight[:, None] * wide[lower + 1]
+    levels = []
+    for low, high in windows:
+        width = 196 * (high - low)
+        levels.append((510 * np.clip(unit - 196 * low, 0, width) + width) // (2 * width))
+    return np.array(levels)
+
+
+WINDOW = st.tuples(st.integers(-70_000, 70_000), st.integers(1, 80_000)).map(lambda w: (w[0], w[0] + w[1]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    arrays(np.int16, (64, 64), elements=st.integers(-32768, 32767)),
+    st.lists(WINDOW, min_size=3, max_size=3),
+)
+@example(np.arange(4096, dtype=np.int16).reshape(64, 64), [(-500, 1500), (0, 1), (-1024, 3071)])
+@example(np.arange(-2048, 2048, dtype=np.int16).reshape(64, 64), [(-1400, 200), (-160, 240), (-(10**9), 10**9)])
+def test_levels_of_any_windows_are_whole_numbers_worked_out_exactly(hu, windows):
+    got = Rendering.of(windows).levels(torch.from_numpy(hu)[None])[0]
+    assert got.dtype == torch.float32
+    np.testing.assert_array_equal(got, whole_numbers(hu, windows))
+
+
+def test_windows_beyond_any_ct():
+    assert RENDERING.low.dtype == torch.float32  # the paper's need no more
+    with pytest.raises(InputError, match="windows"):
+        Rendering.of([(0, 10**12), *WINDOWS[1:]])
+
+
+def test_a_stores_own_windows_make_its_pictures(tmp_path):
+    windows = [[-1400, 200], [-160, 240], [-500, 1500]]
+    with open_store(write_store(tmp_path / "s.h5", windows=windows)) as store:
+        hu = torch.from_numpy(np.asarray(store.split("train").hu))
+        expected = Rendering.of(windows).pictures(hu)
+        assert not torch.equal(expected, RENDERING.pictures(hu))
+        assert torch.equal(load_patches(store, "train", torch.device("cpu")).pictures(slice(None)), expected)
+        assert torch.equal(PatchDataset(store, "train")[3][0], expected[3])
+        cohort = read_cohort(store)
+        assert torch.equal(cohort.patches["train"].pictures(torch.tensor([3, 1])), expected[[3, 1]])
+        assert [list(window) for window in cohort.windows] == windows
+
+
+def test_garbage_for_windows(tmp_path):
+    path = write_store(tmp_path / "s.h5", windows=[[0, "a"]])
+    with open_store(path) as store, pytest.raises(InputError, match="windows"):
+        read_cohort(store)
+
+
 def test_render_normalises_as_torchvision_does():
     hu = torch.tensor([-1024, 400], dtype=torch.int16)[:, None, None].expand(2, 64, 64)
     mean, std = (torch.tensor(v)[:, None, None].expand(3, 224, 224) for v in (MEAN, STD))
-    torch.testing.assert_close(render(hu), torch.stack([-mean / std, (1 - mean) / std]))
+    torch.testing.assert_close(RENDERING.pictures(hu), torch.stack([-mean / std, (1 - mean) / std]))
 
 
 def test_dataset_feeds_a_data_loader(store):
@@ -56,7 +112,7 @@ def test_dataset_feeds_a_data_loader(store):
         pictures, labels, aux = next(iter(torch.utils.data.DataLoader(data, batch_size=24)))
         lesions = opened.lesions.iloc[np.asarray(opened.split("train").lesion)]
         assert len(data) == 24
-        torch.testing.assert_close(pictures, render(torch.from_numpy(np.asarray(opened.split("train").hu))))
+        torch.testing.assert_close(pictures, RENDERING.pictures(torch.from_numpy(np.asarray(opened.split("train").hu))))
         assert [CLASSES[k] for k in labels] == list(lesions["label"])
         np.testing.assert_array_equal(aux, lesions[["aux_noise", "aux_size"]])
 
@@ -110,8 +166,6 @@ def test_cohort(store):
 
 
 def test_constant_patches_are_told(tmp_path):
-    from ctpatch import StoreWriter
-
     with StoreWriter(tmp_path / "s.h5", label_classes=CLASSES, rgb=False) as writer:
         for k in range(4):
             split = "train" if k < 2 else "val"

@@ -1,4 +1,7 @@
-"""Training: reproducible to the bit, resumed as if never stopped, and stopped where its loss makes no sense."""
+"""Training: reproducible to the bit, resumed as if never stopped, and stopped where its loss makes no sense.
+
+Checkpoints are whole or absent, never run code, and tell when a byte changed.
+"""
 
 import numpy as np
 import pytest
@@ -6,19 +9,14 @@ import torch
 from toystore import write_store
 
 from ctpatch import CtpatchError, InputError, open_store
-from mtltrain import checkpoint, fit, models
+from mtltrain import Settings, fit, models
 from mtltrain.data import load_patches, read_cohort
 from mtltrain.tasks import select
 
-SETTINGS = fit.Settings("shufflenet_v2_x0_5", epochs=3, batch_size=10)
+SETTINGS = Settings("shufflenet_v2_x0_5", epochs=3, batch_size=10)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Small FC1 and FC2: checkpoints of 1 MB."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WIDTH", 64)
-        yield
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 class Killed(BaseException):
@@ -48,13 +46,12 @@ def stop_at(epoch, batch):
 def whole(tmp_path_factory):
     """A store, an undisturbed run on it, and that run's history."""
     folder = tmp_path_factory.mktemp("whole")
-    torch.set_num_threads(1)
     return write_store(folder / "s.h5"), folder, train(folder / "s.h5", folder)
 
 
 def same(one, two):
     return all(
-        checkpoint.digest(checkpoint.load(one / name)) == checkpoint.digest(checkpoint.load(two / name))
+        fit.digest(fit.load_checkpoint(one / name)) == fit.digest(fit.load_checkpoint(two / name))
         for name in ("best.pt", "last.pt")
     )
 
@@ -70,7 +67,7 @@ def test_checkpoint_of_another_store_or_setting(whole, tmp_path):
     with pytest.raises(Killed):
         train(path, tmp_path, watch=stop_at(2, 0))
     with pytest.raises(InputError, match="made with batch_size = 10, this call has 12"):
-        train(path, tmp_path, settings=fit.Settings("shufflenet_v2_x0_5", epochs=3, batch_size=12))
+        train(path, tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=3, batch_size=12))
     other = write_store(tmp_path / "other.h5", seed=1)
     with pytest.raises(InputError, match="made with store = "):
         train(other, tmp_path)
@@ -78,8 +75,8 @@ def test_checkpoint_of_another_store_or_setting(whole, tmp_path):
 
 def test_gradient_that_is_not_finite(whole, tmp_path, monkeypatch):
     """The square root of zero: a loss of 0 with an infinite slope."""
-    loss = fit.multitask_loss
-    monkeypatch.setattr(fit, "multitask_loss", lambda *args: loss(*args) + (loss(*args) * 0).sqrt())
+    loss = models.multitask_loss
+    monkeypatch.setattr(models, "multitask_loss", lambda *args: loss(*args) + (loss(*args) * 0).sqrt())
     with pytest.raises(CtpatchError, match="not finite in epoch 1"):
         train(whole[0], tmp_path)
 
@@ -88,7 +85,7 @@ def test_other_errors_are_not_called_out_of_memory(whole, tmp_path, monkeypatch)
     def broken(*args):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(fit, "forward", broken)
+    monkeypatch.setattr(models, "forward", broken)
     with pytest.raises(RuntimeError, match="a bug"):
         train(whole[0], tmp_path)
 
@@ -96,11 +93,9 @@ def test_other_errors_are_not_called_out_of_memory(whole, tmp_path, monkeypatch)
 def test_early_stop_keeps_the_first_best_epoch(whole, tmp_path, monkeypatch):
     aucs = iter([0.5, 0.7, 0.7, 0.6, 0.9])
     monkeypatch.setattr(fit._Session, "validate", lambda self: next(aucs))
-    history = train(
-        whole[0], tmp_path, settings=fit.Settings("shufflenet_v2_x0_5", epochs=9, patience=2, batch_size=24)
-    )
+    history = train(whole[0], tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=9, patience=2, batch_size=24))
     assert [entry["val_auc"] for entry in history] == [0.5, 0.7, 0.7, 0.6]
-    assert len(checkpoint.load(tmp_path / "best.pt")["history"]) == 2
+    assert len(fit.load_checkpoint(tmp_path / "best.pt")["history"]) == 2
 
 
 def test_every_patch_once_an_epoch_in_an_order_of_its_own():
@@ -117,17 +112,17 @@ def test_last_batch_is_kept(whole, tmp_path):
         seen.append([len(batch) for batch in batches])
         return batches
 
-    train(whole[0], tmp_path, settings=fit.Settings("shufflenet_v2_x0_5", epochs=1, batch_size=10), watch=watch)
+    train(whole[0], tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=1, batch_size=10), watch=watch)
     assert seen == [[10, 10, 4]]
 
 
 def test_a_lesions_patches_are_averaged(whole):
     with open_store(whole[0]) as store:
         patches = load_patches(store, "train", torch.device("cpu"))
-    net = fit.load_network(checkpoint.load(whole[1] / "best.pt"), torch.device("cpu")).eval()
-    rows, (major, auxiliary) = fit.predict(net, patches, batch_size=7)
+    net = fit.load_network(fit.load_checkpoint(whole[1] / "best.pt"), torch.device("cpu")).eval()
+    rows, (major, auxiliary) = models.predict(net, patches, batch_size=7)
     with torch.no_grad():
-        single = [fit.forward(net, hu)[0].double().softmax(1) for hu in patches.hu.split(1)]
+        single = [models.forward(net, patches.pictures(slice(k, k + 1)))[0].double().softmax(1) for k in range(24)]
     expected = torch.cat(single).reshape(12, 2, 2).mean(1)
     assert rows.tolist() == list(range(12))
     assert auxiliary.shape == (12, 2)
@@ -141,13 +136,92 @@ def test_no_gpu(monkeypatch):
         fit.pick_device("cuda")
 
 
+STATE = {
+    "epoch": 3,
+    "model": {"w": torch.arange(6.0).reshape(2, 3)},
+    "history": [{"val_auc": 0.1}],
+    "n": torch.tensor(2),
+}
+
+
+def test_round_trip(tmp_path):
+    fit.save_checkpoint(tmp_path / "a.pt", STATE)
+    found = fit.load_checkpoint(tmp_path / "a.pt")
+    assert fit.digest(found) == fit.digest(STATE)
+    assert torch.equal(found["model"]["w"], STATE["model"]["w"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {**STATE, "epoch": 4},
+        {**STATE, "model": {"w": torch.arange(6.0).reshape(3, 2)}},
+        {**STATE, "model": {"w": torch.arange(6).reshape(2, 3)}},
+        {**STATE, "history": [{"val_auc": 0.1}, {}]},
+        {**STATE, "model": {"v": torch.arange(6.0).reshape(2, 3)}},
+    ],
+)
+def test_digest_tells_states_apart(other):
+    assert fit.digest(other) != fit.digest(STATE)
+
+
+def test_a_changed_byte_is_found(tmp_path):
+    path = tmp_path / "a.pt"
+    fit.save_checkpoint(path, STATE)
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.arange(6.0).numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="sha256"):
+        fit.load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_unreadable(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(InputError):
+        fit.load_checkpoint(tmp_path / "a.pt")
+    with pytest.raises(InputError):
+        fit.load_checkpoint(tmp_path / "absent.pt")
+
+
+def test_previous_checkpoint_stands_in(tmp_path):
+    path = tmp_path / "last.pt"
+    assert fit.newest_checkpoint(path) is None
+    fit.save_checkpoint(path, {"epoch": 1}, keep=True)
+    fit.save_checkpoint(path, {"epoch": 2}, keep=True)
+    assert fit.newest_checkpoint(path) == {"epoch": 2}
+    path.write_bytes(path.read_bytes()[:100])
+    assert fit.newest_checkpoint(path) == {"epoch": 1}
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    fit.save_checkpoint(path, {"epoch": 1})
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        fit.save_checkpoint(path, {"epoch": 2})
+    assert fit.load_checkpoint(path) == {"epoch": 1}
+
+
+def test_weights_files(tmp_path):
+    torch.save({"w": torch.ones(2)}, tmp_path / "plain.pth")
+    assert fit.load_weights(tmp_path / "plain.pth")["w"].tolist() == [1, 1]
+    fit.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": {"w": torch.zeros(1)}})
+    assert fit.load_weights(tmp_path / "best.pt")["w"].tolist() == [0]
+    torch.save({"w": 1}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="no state dict"):
+        fit.load_weights(tmp_path / "other.pth")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_gives_the_same_pictures_and_learns(tmp_path):
-    from mtltrain.data import levels
-
     path = write_store(tmp_path / "s.h5")
     with open_store(path) as store:
-        hu = load_patches(store, "train", torch.device("cuda")).hu
-    assert torch.equal(levels(hu).cpu(), levels(hu.cpu()))
-    history = train(path, tmp_path, settings=fit.Settings("shufflenet_v2_x0_5", epochs=2, device="cuda"))
+        here, there = (load_patches(store, "train", torch.device(name)) for name in ("cpu", "cuda"))
+    assert torch.equal(there.rendering.levels(there.hu).cpu(), here.rendering.levels(here.hu))
+    history = train(path, tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=2, device="cuda"))
     assert np.isfinite(history[-1]["train_loss"])

@@ -1,6 +1,7 @@
 """The run folder: a planted signal is found and none is made up; finished runs are left alone."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -9,8 +10,7 @@ import torchvision
 from toystore import write_store
 
 from ctpatch import InputError
-from mtltrain import checkpoint, models
-from mtltrain.fit import Settings
+from mtltrain import Settings, fit
 from mtltrain.folder import fit_folder, predict_folder
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
@@ -18,12 +18,7 @@ FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metr
 FILES |= {"roc.png", "training.png", ".lock"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _narrow():
-    """Small FC1 and FC2: checkpoints of 1 MB."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "WIDTH", 64)
-        yield
+pytestmark = pytest.mark.usefixtures("narrow")
 
 
 def contents(folder):
@@ -33,7 +28,6 @@ def contents(folder):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A store and the folder of the RI pair trained on it."""
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("finished")
     path = write_store(folder / "s.h5")
     fit_folder(path, folder / "out", ["mtl-ri", "stl-ri"], [0], SMALL)
@@ -134,7 +128,8 @@ def test_transfer_from_a_file_and_from_a_run(finished, tmp_path):
     for name, weights in (("a", tmp_path / "imagenet.pth"), ("b", out / "mtl-ri" / "seed-0" / "best.pt")):
         metrics = fit_folder(path, tmp_path / name, ["stl-tl"], [0], SMALL, weights=weights)
         assert list(metrics["runs"]) == ["stl-tl"]
-    assert checkpoint.load(tmp_path / "a/stl-tl/seed-0/best.pt")["run"]["tl_weights"].startswith("imagenet.pth sha256")
+    run = fit.load_checkpoint(tmp_path / "a/stl-tl/seed-0/best.pt")["run"]
+    assert run["tl_weights"].startswith("imagenet.pth sha256")
 
 
 def test_three_classes(tmp_path):
@@ -177,3 +172,35 @@ def test_predict_refusals(finished, tmp_path):
     empty = write_store(tmp_path / "e.h5", {"train": 4}, aux=False)
     with pytest.raises(InputError, match="no lesion in test"):
         predict_folder(finished[1], empty, ["test"], cpu)
+
+
+WINDOWS = [[-1400, 200], [-160, 240], [-500, 1500]]
+
+
+def test_windows_are_kept_and_others_refused(finished, tmp_path):
+    """Same lesions, other pictures: neither does a run predict them, nor do they go on with it."""
+    path = write_store(tmp_path / "w.h5", windows=WINDOWS)
+    with pytest.raises(InputError, match=r"made with windows = \[\[-800, -200\].*this call has \[\[-1400, 200\]"):
+        predict_folder(finished[1], path, ["test"], torch.device("cpu"))
+    fit_folder(path, tmp_path / "out", ["stl-ri"], [0], SMALL)
+    assert json.loads((tmp_path / "out/config.json").read_text())["windows"] == WINDOWS
+    assert fit.load_checkpoint(tmp_path / "out/stl-ri/seed-0/best.pt")["run"]["windows"] == WINDOWS
+    assert len(predict_folder(tmp_path / "out", path, ["test"], torch.device("cpu"))) == 8
+    with pytest.raises(InputError, match=r"made with windows = \[\[-1400, 200\]"):
+        predict_folder(tmp_path / "out", finished[0], ["test"], torch.device("cpu"))
+
+
+def test_an_older_folder_knows_of_the_papers_windows(finished, tmp_path):
+    path, out = finished[0], shutil.copytree(finished[1], tmp_path / "out")
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "windows"}))
+    for name in ("mtl-ri", "stl-ri"):
+        file = out / name / "seed-0/best.pt"
+        state = fit.load_checkpoint(file)
+        del state["run"]["windows"]
+        fit.save_checkpoint(file, state)
+    fit_folder(path, out, ["mtl-ri", "stl-ri"], [0], SMALL)
+    assert json.loads((out / "config.json").read_text()) == config
+    assert len(predict_folder(out, path, ["test"], torch.device("cpu"))) == 8 * len([*out.glob("*/seed-*")])
+    with pytest.raises(InputError, match="made with windows = "):
+        fit.refuse_difference({}, {"windows": WINDOWS}, out)

@@ -1,4 +1,4 @@
-"""Shapes, parameter counts and gradient flow of both wirings, and where pre-trained weights go."""
+"""Shapes, parameter counts and gradient flow of both wirings, where pre-trained weights go, and equations 1 to 3."""
 
 import math
 import urllib.error
@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from ctpatch import InputError
-from mtltrain import checkpoint, models
+from mtltrain import fit, models
 
 FC0 = {"alexnet": 9216, "resnet18": 512, "vgg16": 25088, "convnext_tiny": 768, "squeezenet1_1": 512}
 LAST = {"alexnet": 4096, "resnet18": 512, "vgg16": 4096, "convnext_tiny": 768, "squeezenet1_1": 512}
@@ -134,9 +134,9 @@ def test_torchvision_weights_through_the_hub(tmp_path, monkeypatch):
     name = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
     (tmp_path / "checkpoints").mkdir()
     torch.save(state, tmp_path / "checkpoints" / name)
-    found = models.read_weights("squeezenet1_1", None)
+    found = models.published("squeezenet1_1")
     assert all(torch.equal(found[k], v) for k, v in state.items())
-    assert models.weights_name("squeezenet1_1", None) == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    assert str(models.published_weights("squeezenet1_1")) == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(InputError, match="no route to host") as error:
-        models.read_weights("squeezenet1_1", None)
+        models.published("squeezenet1_1")
     assert "--weights FILE" in str(error.value)
     assert "--arch mtl-ri stl-ri" in str(error.value)
 
@@ -155,9 +155,9 @@ def test_no_network(tmp_path, monkeypatch):
 def test_an_earlier_run_as_weights(tmp_path, arch):
     torch.manual_seed(0)
     first = models.build(arch, "squeezenet1_1", 2, LEVELS)
-    checkpoint.save(tmp_path / "best.pt", {"run": {}, "model": first.state_dict()})
+    fit.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": first.state_dict()})
     second = models.build("mtl-tl", "squeezenet1_1", 3, [4])
-    models.load_pretrained(second, models.read_weights("squeezenet1_1", tmp_path / "best.pt"))
+    models.load_pretrained(second, fit.load_weights(tmp_path / "best.pt"))
     for one, two in zip(first.backbone.features.parameters(), second.backbone.features.parameters(), strict=True):
         assert torch.equal(one, two)
 
@@ -175,3 +175,39 @@ def test_other_networks_have_a_place_to_cut(backbone):
     assert isinstance(net.fc1[0], nn.Linear)
     assert count(net.backbone) > 0
     assert count(on_meta(lambda: models.SingleTask(backbone, 2))) > 0
+
+
+# -- the loss, against a case worked out by hand ----------------------------------------------------------------------
+
+MAJOR = torch.tensor([[0.0, 0.0], [math.log(3), 0.0]], dtype=torch.float64)
+LABEL = torch.tensor([0, 1])
+AUX = [
+    torch.tensor([[0.0, 0.0, 0.0], [0.0, math.log(2), 0.0]], dtype=torch.float64),
+    torch.tensor([[0.0, math.log(4)], [0.0, 0.0]], dtype=torch.float64),
+]
+
+
+def test_by_hand():
+    """p = 1/2 and 1/4 for the major task; 1/3 and 2/4 for task one; 1/5 and unknown for task two."""
+    major = (math.log(2) + math.log(4)) / 2
+    aux = (0.3 * (math.log(3) + math.log(2)) + 0.2 * math.log(5)) / 2
+    loss = models.multitask_loss(MAJOR, LABEL, AUX, torch.tensor([[0, 0], [1, -1]]), [0.3, 0.2])
+    assert loss.dtype == torch.float64
+    assert loss.item() == pytest.approx(0.7 * major + 0.3 * aux, rel=1e-14)
+
+
+def test_nothing_known_adds_nothing():
+    loss = models.multitask_loss(MAJOR, LABEL, AUX, torch.full((2, 2), -1), [0.3, 0.2])
+    assert loss.item() == pytest.approx(0.7 * (math.log(2) + math.log(4)) / 2, rel=1e-14)
+
+
+def test_single_task_is_plain_cross_entropy():
+    loss = models.multitask_loss(MAJOR, LABEL, [], torch.empty(2, 0), [])
+    assert loss.item() == pytest.approx((math.log(2) + math.log(4)) / 2, rel=1e-14)
+
+
+def test_unknown_levels_have_no_gradient():
+    logits = AUX[1].clone().requires_grad_()
+    models.multitask_loss(MAJOR, LABEL, [AUX[0], logits], torch.tensor([[0, 0], [1, -1]]), [0.3, 0.2]).backward()
+    assert logits.grad[0].abs().min() > 0
+    assert (logits.grad[1] == 0).all()

@@ -12,6 +12,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from toystore import predictions
 
 from mtltrain.compare import evaluate, scores
 from mtltrain.metrics import auc
@@ -38,19 +39,6 @@ class Page(HTMLParser):
         self.text += data
 
 
-def predictions(classes, lesions=30, per_patient=1):
-    rng = np.random.default_rng(0)
-    labels = np.arange(lesions) % len(classes)
-    rows = []
-    for run in ("mtl-ri", "stl-ri"):
-        score = rng.dirichlet(np.ones(len(classes)), lesions) + np.eye(len(classes))[labels] * 0.3
-        frame = pd.DataFrame(score / 1.3, columns=[f"p_{name}" for name in classes])
-        frame["patient_id"] = [f"{i // per_patient:03d}" for i in range(lesions)]
-        frame["lesion_id"] = [str(i % per_patient) for i in range(lesions)]
-        rows.append(frame.assign(run=run, seed=0, split="test", label=np.array(classes)[labels]))
-    return pd.concat(rows, ignore_index=True)
-
-
 def history():
     epochs = [(run, seed, e) for run in ("mtl-ri", "stl-ri") for seed in (0, 1) for e in range(1, 6)]
     table = pd.DataFrame(epochs, columns=["run", "seed", "epoch"])
@@ -58,7 +46,7 @@ def history():
 
 
 def folder(path, classes=("T3", "T4"), change=lambda table: table, **settings):
-    table = change(predictions(classes, **settings))
+    table = change(predictions(classes=classes, lesions=30, **settings))
     selection = [{"name": "<script>alert(1)</script>", "r": 0.4, "p": 0.01, "n": 9, "kept": True, "reason": ""}]
     (path / "metrics.json").write_text(json.dumps(evaluate(table, classes, selection=selection)))
     table.to_csv(path / "predictions.csv", index=False)
@@ -96,7 +84,7 @@ def test_one_class_is_drawn_and_said_to_be_undefined(tmp_path):
 
 
 def test_roc_curves_enclose_the_auc_of_their_legend():
-    table = predictions(["T3", "T4"])
+    table = predictions(lesions=30)
     metrics = evaluate(table, ["T3", "T4"])
     (axes,) = plot_roc(metrics, scores(table, ["T3", "T4"])).axes
     for line, run in zip(axes.lines[1:], ("mtl-ri", "stl-ri"), strict=True):

@@ -1,0 +1,103 @@
+"""What every file of contours or voxels offers, whatever its format: its ROIs, what they refer to, one on an image."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import InputError
+from ..images.image import Image
+from ..manifest import FORMULA
+from ..recipe import Recipe
+from .roi import DrawnROI, References, VoxelROI
+
+NO_WORDS: frozenset[str] = frozenset()
+"""Of a row that accepts nothing unusual."""
+DEFAULTS = Recipe()
+
+
+@dataclass(frozen=True)
+class ListedROI:
+    """One ROI of a file.
+
+    Attributes
+    ----------
+    roi : str
+        The manifest cell that names it.
+    refers : References
+    columns : mapping of str to str
+        Further cells of its row.
+    """
+
+    roi: str
+    refers: References
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+class MaskFile(Protocol):
+    """An opened RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map; `path` is where it lies."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        ...
+
+    def references(self, roi: str | None = None) -> References:
+        """What one ROI refers to; without a name what the whole file does, its ROIs unread.
+
+        Raises
+        ------
+        InputError
+            When `roi` names none or several.
+        """
+        ...
+
+    def rois(self) -> Iterator[ListedROI | InputError | str]:
+        """Each ROI in the file's order, why one cannot be used, and what else deserves a line."""
+        ...
+
+    def read(
+        self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS
+    ) -> DrawnROI | VoxelROI:
+        """One ROI that belongs to an image.
+
+        Parameters
+        ----------
+        roi : str
+            The manifest's cell; blank where the file has exactly one.
+        image : Image
+        accept : set of str
+            What a careful person decided about this row (`manifest.rows.ACCEPTED`).
+        recipe : Recipe
+
+        Raises
+        ------
+        InputError
+            When there is no such ROI, it is ambiguous or damaged, or it is of another image or grid and the row does
+            not accept that.
+        """
+        ...
+
+
+def cell_of(number: int, name: str, chosen: Callable[[str], int]) -> str:
+    """The text that names an ROI in a manifest: its name, or its number where the name is no safe or unique cell.
+
+    Raises
+    ------
+    InputError
+        When `chosen`, which gives the number that a cell means, finds it by neither.
+    """
+    text = unicodedata.normalize("NFC", name.strip())
+    if text and text.isprintable() and not text.startswith(FORMULA):
+        try:
+            if chosen(text) == number:
+                return text
+        except InputError:  # several of one name: the number tells them apart
+            pass
+    if chosen(str(number)) != number:
+        found = f"ROI {number} {name!r} has neither a name nor a number of its own"
+        raise InputError(found, "rename it in the software that drew it")
+    return str(number)
