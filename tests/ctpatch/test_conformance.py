@@ -259,7 +259,7 @@ def test_sts_equals_the_third_party_mask(number: str, record_property: pytest.Re
     image = sitk.ReadImage(folder / "nifti" / "CT_mask.nii.gz")
     np.testing.assert_allclose(image.GetOrigin(), series.origins[0], atol=1e-4)
     theirs = sitk.GetArrayFromImage(image) > 0
-    record_property("dice", 2 * (found & theirs).sum() / (found.sum() + theirs.sum()))
+    record_property("dice", float(2 * (found & theirs).sum() / (found.sum() + theirs.sum())))
     assert np.array_equal(found, theirs)  # Dice 1: no voxel of these lies on a path, where conventions differ
     assert np.array_equal(oracle_lesion.lesion_voxels(series, contours), found)
     assert np.array_equal(oracle_lesion.lesion_voxels(series, contours, rims=False), found)
