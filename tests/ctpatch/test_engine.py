@@ -149,7 +149,7 @@ def test_two_runs_at_once_and_the_caller_s_own_loop():
         time.sleep(0.3)
     for thread in threads:
         thread.join(30)
-    assert answers == dict.fromkeys("ab", [n * n for n in range(20)])
+    assert answers == {name: [n * n for n in range(20)] for name in "ab"}
     assert list(mine) == list(range(1, 40))
 
 
