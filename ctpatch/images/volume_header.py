@@ -150,13 +150,14 @@ METAIMAGE_FIELDS = {
 _CONTROL = r"[\0-\x08\v\f\x0e-\x1f\x7f]|\r(?!\n)"
 _NO_VALUE = r"^[^=:\n]*[^=:\s][^=:\n]*$"  # MetaIO takes the next line for the value
 _LONG = r"^.{250}"  # MetaIO has room for 255 bytes
+_LONG_FIELD = r"^(?!#|[^:\n]*:=).{250}"  # Teem for 512 with what it says about a field; not so for key:=value
 _EARLY = rf"^[^=:\n]*[=:][ \t]*{_NUMBER}[ \t]+{_NUMBER}(?=[\s\S]*^[ \t]*NDims)"  # MetaIO wants to know NDims first
 _TYPES = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
 
 
 def read_nrrd(path: Path) -> Layout:
     """Read the header of an NRRD with one 3-D scalar volume, stored raw or as gzip, in an LPS, RAS or LAS space."""
-    text, end = _text(path, r"\r?\n\r?\n", _CONTROL)
+    text, end = _text(path, r"\r?\n\r?\n", f"{_CONTROL}|{_LONG_FIELD}")
     if not text.startswith("NRRD000"):
         raise InputError("not an NRRD header", COPY_AGAIN, kind="damaged")
     pairs = re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M)
@@ -180,8 +181,9 @@ def _text(path: Path, ending: str, odd: str) -> tuple[str, int]:
         raw = file.read(2**16)
     match = re.search(ending.encode(), raw, re.M)
     end = match.end() if match else len(raw)
-    if match and (garbage := re.search(odd.encode(), raw[:end], re.M)):
-        raise InputError(f"the header is garbled at byte {garbage.start()}", COPY_AGAIN, kind="damaged")
+    if (garbage := re.search(odd.encode(), raw[:end], re.M)) or end == 2**16:
+        found = f"the header is garbled at byte {garbage.start() if garbage else end}"
+        raise InputError(found, COPY_AGAIN, kind="damaged")
     return raw[:end].decode("utf-8", "replace"), end
 
 

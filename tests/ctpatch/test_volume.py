@@ -205,6 +205,20 @@ def test_nrrd_spaces(tmp_path: Path, space: str) -> None:
     np.testing.assert_allclose(volume.stack.origins[0], expected.GetOrigin(), atol=1e-9)
 
 
+def test_long_comments_and_keys_of_an_nrrd(tmp_path: Path) -> None:
+    """As 3D Slicer writes them into its segmentations."""
+    path = write(tmp_path / "a.nrrd")
+    more = (
+        b"# "
+        + b"c" * 3000
+        + b"\nSegment0_TerminologyEntry:="
+        + b"Segmentation: category~SCT^85756007|" * 90
+        + b"\nkinds"
+    )
+    path.write_bytes(path.read_bytes().replace(b"kinds", more, 1))
+    np.testing.assert_array_equal(whole(read_volume(path)), VOXELS)
+
+
 def test_a_sheared_stack_keeps_its_shear(tmp_path: Path) -> None:
     """Gantry tilt as an NRRD or an sform can hold it: each slice where the header says (closed form)."""
     step = np.array([0.0, 0.6, 2.5])
@@ -447,6 +461,7 @@ def test_qform_and_sform_may_differ_by_rounding(tmp_path: Path) -> None:
         (".nrrd", "endian: little\n", "", None, "damaged"),
         (".nrrd", "type: short", "type: block", None, "damaged"),
         (".nrrd", "NRRD", "NERD", "not an NRRD header", "damaged"),
+        (".nrrd", "kinds:", f"content: {'x' * 250}\nkinds:", "garbled at byte", "damaged"),
         (".nrrd", r"\(0.75,0,0\)", "none", "space directions = 'none", "not-read"),
         (".nrrd", r"\(0.75,0,0\)", "(nan,0,0)", "space directions = '.nan", "not-read"),
         (".nrrd", r"\(0.75,0,0\)", "(0,1.25,0)", "do not span", None),
@@ -455,7 +470,7 @@ def test_qform_and_sform_may_differ_by_rounding(tmp_path: Path) -> None:
         (".mha", r"Offset = .*\n", "", "does not give Offset", "missing"),
         (".mha", r"Offset = ", "offset = ", "does not give Offset", "missing"),
         (".mha", r"ElementSpacing = .*\n", "", "does not give ElementSpacing", "missing"),
-        (".mha", r"ElementDataFile = LOCAL", "", "does not give", "missing"),
+        (".mha", r"ElementDataFile = LOCAL", "", "garbled at byte", "damaged"),
         (".mha", "DimSize = 7 6 5", "DimSize = 7 30", "2-D", None),
         (".mha", "DimSize = 7 6 5", "DimSize = 0 6 5", "0 × 6 × 5", None),
         (".mha", "MET_SHORT", "MET_SHORT_ARRAY", "MET_SHORT_ARRAY", "not-read"),
