@@ -196,7 +196,20 @@ def test_library_code_neither_prints_nor_warns_nor_exits(package):
             assert not forbidden, f"{package}.{name} line {call.lineno}: {called}"
 
 
-HEAVY = {"SimpleITK", "pydicom", "highdicom", "numba", "scipy", "joblib", "gdcm", "shapely", "matplotlib", "tqdm"}
+HEAVY = {
+    "SimpleITK",
+    "nibabel",
+    "skimage",
+    "pydicom",
+    "highdicom",
+    "numba",
+    "scipy",
+    "joblib",
+    "gdcm",
+    "shapely",
+    "matplotlib",
+    "tqdm",
+}
 
 
 def test_reader_reaches_nothing_heavy_when_imported():
