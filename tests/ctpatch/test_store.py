@@ -412,7 +412,7 @@ def test_closed_store_opens_again_when_asked(path):
     store.close()
 
 
-HEAVY = ("SimpleITK", "nibabel", "pydicom", "numba", "scipy", "torch", "joblib", "highdicom", "gdcm", "shapely", "matplotlib")
+HEAVY = ("SimpleITK", "pydicom", "numba", "scipy", "torch", "joblib", "highdicom", "gdcm", "shapely", "matplotlib")
 
 
 def test_reading_imports_nothing_heavy(path):
