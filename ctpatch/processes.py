@@ -27,6 +27,9 @@ _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.1
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+Call = tuple[Any, ...]
+Function = Callable[..., Any]
+
 
 class WorkerDied(Exception):
     """A process ended in the middle of a call; the message says how."""

@@ -30,6 +30,7 @@ ORDER = [
     "store",
     "build.one_lesion",
     "build.parts",
+    "build.workers",
     "build.engine",
     "build.assembly",
     "build.run",

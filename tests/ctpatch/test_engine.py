@@ -12,7 +12,8 @@ from pathlib import Path
 import joblib
 import pytest
 
-from ctpatch.build.engine import AHEAD, LocalRunner
+from ctpatch.build.engine import LocalRunner
+from ctpatch.build.workers import AHEAD
 from ctpatch.processes import OwnProcess, WorkerDied
 
 TOOLS = str(Path(__file__).resolve().parents[1])
