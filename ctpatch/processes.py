@@ -60,7 +60,7 @@ def processes(count: int, quiet: bool = False) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(count, initializer=partial(_end_with, os.getpid(), by_signal, quiet), env=_ONE_THREAD)
 
 
-def submit(pool: ProcessPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+def submit(pool: ProcessPoolExecutor, function: Function, *arguments: Any) -> Future[Any]:
     """Hand out a call. Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning."""
     resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -99,7 +99,7 @@ class OwnProcess:
         self._quiet = quiet
         self._pool: ProcessPoolExecutor | None = None
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Any:
+    def __call__(self, function: Function, *arguments: Any) -> Any:
         """The function's result, or the exception it raised.
 
         Raises

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import CtpatchError, InputError, Unfinished, public
+from ..errors import CtpatchError, InputError, Unfinished, located, public
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
 from ..manifest.split import assign_splits
 from ..processes import WorkerDied
@@ -85,10 +85,8 @@ def _check_space(needed: int, out: Path) -> None:
 
 def split_rows(manifest: Manifest, seed: int, fold: tuple[int, int] | None) -> tuple[Row, ...]:
     """Rows with their splits: the manifest's own, or assigned."""
-    try:
+    with located(manifest.path.name):
         return manifest.rows if manifest.has_split and not fold else assign_splits(manifest.rows, seed=seed, fold=fold)
-    except InputError as error:
-        raise error.at(where=manifest.path.name) from None
 
 
 def parts_folder(manifest_path: Path, out: Path, options: BuildOptions) -> Path:
@@ -128,9 +126,11 @@ def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator
 
 
 def _jobs(options: BuildOptions, lesions: int) -> int:
+    if options.jobs > 0:
+        return min(options.jobs, lesions)
     from joblib import cpu_count
 
-    return min(options.jobs if options.jobs > 0 else cpu_count(), lesions)
+    return min(cpu_count(), lesions)
 
 
 def _killed(death: WorkerDied) -> Outcome:

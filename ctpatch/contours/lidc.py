@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ..errors import InputError, located, short_uid
-from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, TIE, Floats
+from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, TIE, half_spacings
 from ..images.image import Image
 from ..recipe import Recipe
 from .lidc_xml import RATINGS, LidcNodule, LidcPath, enclosed, parse_lidc
@@ -340,7 +340,7 @@ def _match(planes: Sequence[LidcPlane], series_uid: str, image: Image) -> tuple[
     by_uid = {uid: k for k, uid in enumerate(image.sop_uids)}
     named = np.array([by_uid.get(plane.sop_uid, -1) for plane in planes])
     slices = np.where(named >= 0, named, np.argmin(np.abs(heights[:, None] - z), axis=0))
-    reach = _reach(heights)
+    reach = np.minimum(*np.abs(half_spacings(heights))) + TIE  # a slice missing beside another stays missing
     other = series_uid not in ("", image.uid)
     # pixel indices of another series mean nothing unless its slices lie exactly where this one's do
     limit = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach) if other else reach
@@ -358,12 +358,6 @@ def _match(planes: Sequence[LidcPlane], series_uid: str, image: Image) -> tuple[
     notes = [f"{by_z} of {len(planes)} contour planes matched to slices by z, not by SOPInstanceUID"] if by_z else []
     notes += [f"drawn on series {series_uid}, whose slices are also this series'"] if other else []
     return slices, tuple(notes)
-
-
-def _reach(heights: Floats) -> Floats:
-    """Half the distance from each slice to its nearer neighbour in z: a slice missing beside it stays missing."""
-    steps = np.abs(np.diff(heights))
-    return np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) / 2 + TIE
 
 
 def _mismatch(plane: LidcPlane, height: float, named: bool, count: int) -> InputError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from ..errors import InputError
@@ -38,12 +37,7 @@ class ListedROI:
 
 
 class MaskFile(Protocol):
-    """An opened RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map; `path` is where it lies."""
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        ...
+    """An opened RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map."""
 
     def references(self, roi: str | None = None) -> References:
         """What one ROI refers to; without a name what the whole file does, its ROIs unread.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..dicom.dataset import read_dataset
 from ..dicom.header import Header
 from ..dicom.pixel_data import LOSSY
-from ..errors import InputError
+from ..errors import InputError, located
 from ..geometry import (
     ORIENTATION_TOLERANCE_PX,
     POSITION_TOLERANCE_MM,
@@ -126,10 +126,8 @@ def _stack(headers: tuple[Header, ...], notes: tuple[str, ...], path: Path) -> C
     lowest = _lowest(slices)
     _check_alike(slices, lowest, path)
     axes = _common_axes(slices, lowest, path)
-    try:
+    with located(path):
         stack, order = make_stack(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
-    except InputError as error:
-        raise error.at(where=path) from None
     ordered = tuple(slices[i] for i in order)
     _check_positions(stack, ordered, path)
     return CTSeries(
