@@ -15,7 +15,7 @@ from ..store.records import COMPRESSION
 from ..store.writer import StoreWriter
 from .parts import FinishedPart, PartsFolder, part_path
 
-PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "scipy", "shapely")
+PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "nibabel", "SimpleITK", "scipy", "shapely")
 """Whose versions a store records."""
 
 
