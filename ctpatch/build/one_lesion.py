@@ -123,7 +123,7 @@ def read_image(row: Row, refers: References = NO_REFERENCES) -> Image:
 
     if is_volume_file(row.image):
         return read_volume(row.image)
-    return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids)
+    return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids, row.accept)
 
 
 def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:

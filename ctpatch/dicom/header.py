@@ -27,6 +27,7 @@ TAGS = {
     0x0008103E: "SeriesDescription",
     0x00100020: "PatientID",
     0x00180050: "SliceThickness",
+    0x00180060: "KVP",
     0x00180088: "SpacingBetweenSlices",
     0x00181060: "TriggerTime",
     0x00181210: "ConvolutionKernel",
@@ -56,6 +57,7 @@ TAGS = {
     0x00281054: "RescaleType",
     0x00282110: "LossyImageCompression",
     0x00283000: "ModalityLUTSequence",
+    0x00409096: "RealWorldValueMappingSequence",
     0x52009230: "PerFrameFunctionalGroupsSequence",
 }
 _BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
@@ -79,7 +81,7 @@ _DECIMAL = {  # DS and IS
     "RescaleSlope",
     "NumberOfFrames",
 }
-_SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence"}
+_SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence"}
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
 

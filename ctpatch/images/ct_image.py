@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ..dicom.header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
 from ..dicom.pixel_data import decode, native_frame, refuse_unknown
 from ..errors import InputError
 from .image import clean_hu
+from .units import check_units, units_of
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
@@ -95,8 +96,8 @@ class Slice:
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
 
 
-def read_slice(header: Header) -> Slice:
-    """A single-frame image's slice, everything needed checked.
+def read_slice(header: Header, accept: Set[str] = frozenset()) -> Slice:
+    """A single-frame image's slice, everything needed checked; `accept` holds the row's words.
 
     Raises
     ------
@@ -107,6 +108,8 @@ def read_slice(header: Header) -> Slice:
         found = f"{frames} frames in one CT image, which do not say where each lies"
         raise InputError(found, "export the series as single-frame or Enhanced CT images", header.path)
     need = _needs(header)
+    if "units" not in accept:
+        check_units(header, header.text("RescaleType"), mapped=units_of(header))
     return Slice(
         header,
         position=need("ImagePositionPatient", 3),
@@ -114,7 +117,7 @@ def read_slice(header: Header) -> Slice:
         spacing=positive(header, "PixelSpacing", need("PixelSpacing", 2)),
         shape=image_shape(header),
         format=stored_format(header),
-        slope=rescale_slope(header, need("RescaleSlope", 1)[0], header.text("RescaleType")),
+        slope=rescale_slope(header, need("RescaleSlope", 1)[0]),
         intercept=need("RescaleIntercept", 1)[0],
         padding=padding_range(header),
     )
@@ -137,12 +140,10 @@ def positive(header: Header, keyword: str, values: tuple[float, ...]) -> tuple[f
     return values
 
 
-def rescale_slope(header: Header, slope: float, kind: str) -> float:
-    """RescaleSlope, refused when it or the RescaleType cannot give HU."""
+def rescale_slope(header: Header, slope: float) -> float:
+    """RescaleSlope, refused when it cannot give HU."""
     if slope == 0:
         raise InputError("RescaleSlope is 0", "export the series again from its source", header.path)
-    if kind.upper() not in ("", "HU", "HU_MOD", "US") and not kind.upper().startswith("HOUNSFIELD"):
-        raise InputError(f"RescaleType is {kind!r}, not HU", "give the series in HU", header.path)
     return slope
 
 

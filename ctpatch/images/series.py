@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -38,10 +38,15 @@ _SPLITTERS = (  # what tells two images at one position apart, most telling firs
     "TriggerTime",
     "AcquisitionNumber",
     "AcquisitionTime",
+    "KVP",
     "ConvolutionKernel",
     "SliceThickness",
+    "ImageType",
     "InstanceNumber",
 )
+_ALTERNATING = ("TemporalPositionIdentifier", "AcquisitionNumber", "KVP", "ConvolutionKernel", "SliceThickness")
+"""What is one value in a stack, or one after another: slices whose values alternate are several stacks. Not
+AcquisitionTime, which scanners that step write in any order, nor ImageType."""
 
 
 SPACING_TOLERANCE = 1e-5
@@ -84,7 +89,11 @@ class CTSeries:
 
 
 def read_series(
-    path: Path, series_uid: str = "", referenced: Iterable[str] = (), referenced_sops: Iterable[str] = ()
+    path: Path,
+    series_uid: str = "",
+    referenced: Iterable[str] = (),
+    referenced_sops: Iterable[str] = (),
+    accept: Set[str] = frozenset(),
 ) -> CTSeries:
     """The CT series of a folder.
 
@@ -95,7 +104,10 @@ def read_series(
     series_uid : str
         Which series, when the folder holds several.
     referenced, referenced_sops : iterable of str
-        The series and images that the contours refer to: they choose where `series_uid` does not.
+        The series and images that the contours refer to: they choose where `series_uid` does not, and which of
+        several stacks in one series.
+    accept : set of str
+        The row's words: `units` takes values for HU that the header calls something else.
 
     Raises
     ------
@@ -112,28 +124,40 @@ def read_series(
     headers, localizers = drop_localizers(headers)
     if localizers:
         notes += (f"{localizers} localizer images in the series were left aside",)
-    return _stack(headers, notes, path)
+    if "units" in accept:
+        notes += ("its values are taken for HU whatever the header says; accepted by the manifest",)
+    slices = _read_slices(headers, accept, path)
+    return _stack(slices, frozenset(referenced_sops), notes, path)
 
 
-def _stack(headers: tuple[Header, ...], notes: tuple[str, ...], path: Path) -> CTSeries:
-    """Slices in order along the normal, with everything that must be alike checked."""
+def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> list[Slice]:
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT]
     if enhanced and len(headers) > 1:
         found = f"{len(headers)} files in one series with {len(enhanced)} multi-frame ones"
         raise InputError(found, "keep one Enhanced CT file, or the single-frame ones", path)
     _check_rescale(headers if not enhanced else (), path)
-    slices = read_frames(enhanced[0]) if enhanced else [read_slice(header) for header in headers]
+    return read_frames(enhanced[0], accept) if enhanced else [read_slice(header, accept) for header in headers]
+
+
+def _stack(slices: Sequence[Slice], referenced: frozenset[str], notes: tuple[str, ...], path: Path) -> CTSeries:
+    """Slices in order along the normal, with everything that must be alike checked."""
     lowest = _lowest(slices)
     _check_alike(slices, lowest, path)
     axes = _common_axes(slices, lowest, path)
     with located(path):
         stack, order = make_stack(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
     ordered = tuple(slices[i] for i in order)
+    if keyword := _splitter(stack, ordered):
+        chosen = _referred(ordered, keyword, referenced)
+        if chosen:
+            value = chosen[0].header.text(keyword)
+            note = f"the series holds several stacks; that of {keyword} {value}, which the contours refer to, is used"
+            return _stack(chosen, referenced, (*notes, note), path)
     _check_positions(stack, ordered, path)
     return CTSeries(
         stack=stack,
-        uid=headers[0].text("SeriesInstanceUID"),
-        frame_of_reference=headers[0].text("FrameOfReferenceUID"),
+        uid=lowest.header.text("SeriesInstanceUID"),
+        frame_of_reference=lowest.header.text("FrameOfReferenceUID"),
         sop_uids=tuple(piece.header.text("SOPInstanceUID") for piece in ordered),
         slices=ordered,
         notes=notes + tuple(_geometry_notes(stack, ordered)) + tuple(_pixel_notes(ordered)),
@@ -211,19 +235,50 @@ def _check_positions(stack: SliceStack, slices: Sequence[Slice], path: Path) -> 
 
 def _check_interleaved(slices: Sequence[Slice], path: Path) -> None:
     """Refuse time points or reconstructions whose slices alternate: they are several stacks, not a finer one."""
-    for keyword in ("TemporalPositionIdentifier", "ConvolutionKernel"):
+    if keyword := _alternating(slices):
+        values = Counter(piece.header.text(keyword) for piece in slices)
+        shown = ", ".join(f"{value or 'none'!r} ({n})" for value, n in values.most_common(6))
+        found = f"stacks of different {keyword} lie within each other: {shown}"
+        raise InputError(found, "give a folder with one of them", path, kind="two-stacks")
+
+
+def _alternating(slices: Sequence[Slice]) -> str:
+    """What tells stacks apart whose slices alternate along the normal; empty for one stack, or one after another."""
+    for keyword in _ALTERNATING:
         values = [piece.header.text(keyword) for piece in slices]
         changes = sum(a != b for a, b in pairwise(values))
         if changes >= len(set(values)) > 1:
-            shown = ", ".join(f"{value or 'none'!r} ({n})" for value, n in Counter(values).most_common(6))
-            found = f"stacks of different {keyword} lie within each other: {shown}"
-            raise InputError(found, "give a folder with one of them", path)
+            return keyword
+    return ""
+
+
+def _splitter(stack: SliceStack, slices: Sequence[Slice]) -> str:
+    """What tells whole stacks in one series apart, whether they share all positions or alternate; empty for one."""
+    steps = np.diff(stack.positions)
+    tolerance = position_tolerance(float(np.median(steps)))
+    if steps.min() > tolerance:
+        return _alternating(slices)
+    groups = np.split(np.arange(len(slices)), np.flatnonzero(steps > tolerance) + 1)
+    if len({len(group) for group in groups}) > 1:
+        return ""
+    return next((keyword for keyword in _SPLITTERS if _tells_apart(keyword, groups, slices)), "")
+
+
+def _tells_apart(keyword: str, groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> bool:
+    return all(len({slices[i].header.text(keyword) for i in group}) == len(group) for group in groups)
+
+
+def _referred(slices: Sequence[Slice], keyword: str, referenced: frozenset[str]) -> list[Slice]:
+    """The stack with one value of `keyword`, where all images that the contours refer to have that one."""
+    values = {s.header.text(keyword) for s in slices if s.header.text("SOPInstanceUID") in referenced}
+    chosen = [s for s in slices if len(values) == 1 and s.header.text(keyword) in values]
+    return chosen if 1 < len(chosen) < len(slices) else []
 
 
 def _splitting_tag(groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> str:
     for keyword in _SPLITTERS:
         counts = Counter(slices[i].header.text(keyword) for group in groups for i in group)
-        if all(len({slices[i].header.text(keyword) for i in group}) == len(group) for group in groups):
+        if _tells_apart(keyword, groups, slices):
             shown = ", ".join(f"{value} ({n})" for value, n in sorted(counts.items())[:6])
             return f"{keyword} tells them apart: {shown}"
     return "no time or acquisition tag tells them apart"

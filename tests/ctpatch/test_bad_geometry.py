@@ -409,11 +409,21 @@ def test_16_two_time_points_in_one_series_are_refused_with_their_tag(
     ct = awkward.case(tmp_path, edit=only(-1, **{tag: values[0]}))
     for k in range(16):
         copied(ct, k, f"t{k:02d}.dcm", **{tag: values[1]})
+    awkward.contours(tmp_path, ct, references=False)
     refused(
         tmp_path,
         rf"16 positions with 2 images each: {tag}.*{values[0]}(\.0)? \(16\), {values[1]}(\.0)? \(16\)",
         path="ct",
     )
+
+
+@pytest.mark.parametrize("tag", ["TriggerTime", "AcquisitionNumber", "KVP"])
+def test_16_the_time_point_that_the_contours_refer_to_is_used(tmp_path: Path, tag: str) -> None:
+    ct = awkward.case(tmp_path, edit=only(-1, **{tag: "80"}))
+    for k in range(16):
+        copied(ct, k, f"t{k:02d}.dcm", RescaleIntercept=-924, **{tag: "140"})
+    store = computed(tmp_path, ct)
+    assert f"that of {tag} 80, which the contours refer to, is used" in store.notes
 
 
 @pytest.mark.parametrize("k", [0, 8, LAST])
