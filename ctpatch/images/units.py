@@ -45,7 +45,7 @@ def check_units(header: Header, kind: str, types: Iterable[str] = (), mapped: It
         raise InputError(f"RescaleType is {kind!r}, not HU", ACCEPT, header.path, kind="units")
     maps = (words & MAPS) | ({"PERFUSION"} & words if derived else set())
     if maps:
-        found = f"ImageType says {', '.join(sorted(maps))}: a map, not HU"
+        found = f"ImageType or FrameType says {', '.join(sorted(maps))}: a map, not HU"
         raise InputError(found, ACCEPT, header.path, kind="units")
     units = tuple(mapped)
     if units and not any(unit.upper() in _HOUNSFIELD for unit in units):

@@ -93,9 +93,9 @@ def mapping(unit: str) -> Sequence:
 
 
 MAPS = {
-    "iodine": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_SPECIFIC", "IODINE"]}, "ImageType says IODINE"),
-    "effective Z": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "ImageType says EFF_ATOMIC_NUM"),
-    "perfusion": ({"ImageType": ["DERIVED", "PRIMARY", "PERFUSION"]}, "ImageType says PERFUSION"),
+    "iodine": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_SPECIFIC", "IODINE"]}, "Type says IODINE"),
+    "effective Z": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "Type says EFF_ATOMIC_NUM"),
+    "perfusion": ({"ImageType": ["DERIVED", "PRIMARY", "PERFUSION"]}, "Type says PERFUSION"),
     "mapped": ({"RealWorldValueMappingSequence": mapping("mg/cm3")}, "gives 'mg/cm3', not HU"),
     "unspecified": ({"ImageType": ["DERIVED", "SECONDARY"], "RescaleType": "US"}, "RescaleType is 'US', not HU"),
     "other": ({"RescaleType": "MGML"}, "RescaleType is 'MGML', not HU"),
@@ -127,3 +127,30 @@ def test_what_is_hu_stays_so(tmp_path: Path, elements: dict[str, Any]) -> None:
     ct = awkward.case(tmp_path)
     said(ct, **elements)
     awkward.assert_linear(awkward.built(tmp_path), ct)
+
+
+def of_frames(dataset: Dataset, **groups: Dataset) -> None:
+    for sequence, item in groups.items():
+        setattr(dataset.SharedFunctionalGroupsSequence[0], sequence, [item])
+
+
+def with_unit(dataset: Dataset) -> None:
+    of_frames(dataset, RealWorldValueMappingSequence=mapping("ml/100ml/s")[0])
+
+
+def with_frame_type(dataset: Dataset) -> None:
+    frame_type = Dataset()
+    frame_type.FrameType = ["DERIVED", "PRIMARY", "PERFUSION", "RCBF"]
+    of_frames(dataset, CTImageFrameTypeSequence=frame_type)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"), [(with_unit, "gives 'ml/100ml/s', not HU"), (with_frame_type, "Type says PERFUSION, RCBF")]
+)
+def test_a_map_in_an_enhanced_ct_is_refused_too(tmp_path: Path, change: Any, found: str) -> None:
+    places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "positions": POSITIONS, "slope": 1 / 16}
+    ct = synthetic.write_enhanced(tmp_path / "ct" / "all.dcm", awkward.hu(), **places)
+    awkward.contours(tmp_path, ct)
+    edited(tmp_path / "ct" / "all.dcm", change)
+    refused(tmp_path, found, "put units into the column accept", path="ct/all.dcm")
+    awkward.assert_linear(awkward.built(tmp_path, accept="units"), ct)
