@@ -147,13 +147,12 @@ def _stack(slices: Sequence[Slice], referenced: frozenset[str], notes: tuple[str
     with located(path):
         stack, order = make_stack(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
     ordered = tuple(slices[i] for i in order)
-    if keyword := _splitter(stack, ordered):
-        chosen = _referred(ordered, keyword, referenced)
-        if chosen:
-            value = chosen[0].header.text(keyword)
-            note = f"the series holds several stacks; that of {keyword} {value}, which the contours refer to, is used"
-            return _stack(chosen, referenced, (*notes, note), path)
-    _check_positions(stack, ordered, path)
+    keyword, groups = _splitter(stack, ordered)
+    if keyword and (chosen := _referred(ordered, keyword, referenced)):
+        value = chosen[0].header.text(keyword)
+        note = f"the series holds several stacks; that of {keyword} {value}, which the contours refer to, is used"
+        return _stack(chosen, referenced, (*notes, note), path)
+    _check_positions(ordered, groups, keyword, path)
     return CTSeries(
         stack=stack,
         uid=lowest.header.text("SeriesInstanceUID"),
@@ -211,19 +210,17 @@ def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
     return axes
 
 
-def _check_positions(stack: SliceStack, slices: Sequence[Slice], path: Path) -> None:
-    steps = np.diff(stack.positions)
-    tolerance = position_tolerance(float(np.median(steps)))
-    twins = np.flatnonzero(steps <= tolerance)
-    if not len(twins):
-        _check_interleaved(slices, path)
+def _check_positions(slices: Sequence[Slice], groups: Sequence[NDArray[np.intp]], keyword: str, path: Path) -> None:
+    """Refuse several images at one position, and stacks that lie within each other; `keyword` tells them apart."""
+    twins = next((group for group in groups if len(group) > 1), None)
+    if twins is None:
+        _check_interleaved(slices, keyword, path)
         return
-    groups = np.split(np.arange(len(slices)), np.flatnonzero(steps > tolerance) + 1)
     sizes = {len(group) for group in groups}
     if len(sizes) == 1:
-        found = f"{len(groups)} positions with {sizes.pop()} images each: {_splitting_tag(groups, slices)}"
+        found = f"{len(groups)} positions with {sizes.pop()} images each: {_told_apart(keyword, slices)}"
         raise InputError(found, "give a folder with one of them (a time point, an acquisition)", path)
-    a, b = slices[twins[0]], slices[twins[0] + 1]
+    a, b = slices[twins[0]], slices[twins[1]]
     differing = [k for k in _SPLITTERS if a.header.text(k) != b.header.text(k)]
     what = ", ".join(f"{k} {a.header.text(k) or 'none'} / {b.header.text(k) or 'none'}" for k in differing)
     found = (
@@ -233,9 +230,9 @@ def _check_positions(stack: SliceStack, slices: Sequence[Slice], path: Path) -> 
     raise InputError(found, "keep the right one of the two", path)
 
 
-def _check_interleaved(slices: Sequence[Slice], path: Path) -> None:
+def _check_interleaved(slices: Sequence[Slice], keyword: str, path: Path) -> None:
     """Refuse time points or reconstructions whose slices alternate: they are several stacks, not a finer one."""
-    if keyword := _alternating(slices):
+    if keyword:
         values = Counter(piece.header.text(keyword) for piece in slices)
         shown = ", ".join(f"{value or 'none'!r} ({n})" for value, n in values.most_common(6))
         found = f"stacks of different {keyword} lie within each other: {shown}"
@@ -252,16 +249,15 @@ def _alternating(slices: Sequence[Slice]) -> str:
     return ""
 
 
-def _splitter(stack: SliceStack, slices: Sequence[Slice]) -> str:
-    """What tells whole stacks in one series apart, whether they share all positions or alternate; empty for one."""
+def _splitter(stack: SliceStack, slices: Sequence[Slice]) -> tuple[str, list[NDArray[np.intp]]]:
+    """What tells whole stacks in one series apart, empty for one; and the slices that share each position."""
     steps = np.diff(stack.positions)
     tolerance = position_tolerance(float(np.median(steps)))
-    if steps.min() > tolerance:
-        return _alternating(slices)
     groups = np.split(np.arange(len(slices)), np.flatnonzero(steps > tolerance) + 1)
-    if len({len(group) for group in groups}) > 1:
-        return ""
-    return next((keyword for keyword in _SPLITTERS if _tells_apart(keyword, groups, slices)), "")
+    if len(groups) == len(slices):
+        return _alternating(slices), groups
+    whole = len({len(group) for group in groups}) == 1
+    return next((k for k in _SPLITTERS if whole and _tells_apart(k, groups, slices)), ""), groups
 
 
 def _tells_apart(keyword: str, groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> bool:
@@ -275,13 +271,12 @@ def _referred(slices: Sequence[Slice], keyword: str, referenced: frozenset[str])
     return chosen if 1 < len(chosen) < len(slices) else []
 
 
-def _splitting_tag(groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> str:
-    for keyword in _SPLITTERS:
-        counts = Counter(slices[i].header.text(keyword) for group in groups for i in group)
-        if _tells_apart(keyword, groups, slices):
-            shown = ", ".join(f"{value} ({n})" for value, n in sorted(counts.items())[:6])
-            return f"{keyword} tells them apart: {shown}"
-    return "no time or acquisition tag tells them apart"
+def _told_apart(keyword: str, slices: Sequence[Slice]) -> str:
+    if not keyword:
+        return "no time or acquisition tag tells them apart"
+    counts = Counter(piece.header.text(keyword) for piece in slices)
+    shown = ", ".join(f"{value} ({n})" for value, n in sorted(counts.items())[:6])
+    return f"{keyword} tells them apart: {shown}"
 
 
 def _geometry_notes(stack: SliceStack, slices: Sequence[Slice]) -> Iterable[str]:
