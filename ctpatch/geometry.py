@@ -32,6 +32,8 @@ AXES_TOLERANCE = 1e-3
 """Departure of an ImageOrientationPatient from orthonormality that is still rounding."""
 GAP_FACTOR = 1.5
 """A spacing wider than this times every adjacent one is a gap: a slice is missing there."""
+STRAY_FACTOR = 5
+"""A first or last slice farther off than this many times the usual spacing is no neighbour of a missing one."""
 
 
 def position_tolerance(spacing: float) -> float:
@@ -90,16 +92,46 @@ class SliceStack:
 
 @dataclass(frozen=True)
 class Gap:
-    """A place where a slice is missing: between slices `below` and `below + 1`, `width` mm apart."""
+    """A place where a slice is missing: between slices `below` and `below + 1`, `width` mm apart.
+
+    Attributes
+    ----------
+    below : int
+    start, stop : float
+        Positions in mm of the two slices beside it.
+    usual_below, usual_above : float
+        Spacings in mm below and above it: voxels beside it reach half as far into it (one stands for both at an end).
+    stray : int or None
+        The first or last slice where it lies that far from all others that it is no part of the stack.
+    """
 
     below: int
     start: float
     stop: float
+    usual_below: float
+    usual_above: float
+    stray: int | None = None
 
     @property
     def width(self) -> float:
         """Distance between the two neighbours in mm."""
         return self.stop - self.start
+
+    def misses(self, z: float) -> bool:
+        """Whether position `z` lies in it, farther than the voxels beside it reach."""
+        margin = TIE * self.width
+        return self.start + self.usual_below / 2 + margin < z < self.stop - self.usual_above / 2 - margin
+
+    @property
+    def do(self) -> str:
+        """What to do about it."""
+        mend = "complete the series" if self.stray is None else "take that slice out of the series"
+        return f"{mend}, or put gap into the column accept"
+
+    def __str__(self) -> str:
+        if self.stray is not None:
+            return f"slice {self.stray + 1} lies {self.width:.4g} mm from all others: a stray slice"
+        return f"{self.width:.4g} mm between slices {self.below + 1} and {self.below + 2}: a slice is missing"
 
 
 def orthonormal_axes(orientation: ArrayLike) -> Floats:
@@ -145,9 +177,15 @@ def make_stack(
 
 
 def half_spacings(positions: Floats) -> tuple[Floats, Floats]:
-    """How far each slice reaches below and above itself, (K,) each: half the spacing, at the ends the end spacing's."""
-    half = np.diff(positions) / 2
-    return np.concatenate([half[:1], half]), np.concatenate([half, half[-1:]])
+    """How far each slice reaches below and above itself in mm, (K,) each.
+
+    Half the spacing, at the ends the end spacing's; into a gap only half the usual spacing beside it.
+    """
+    above = np.diff(positions) / 2
+    below = above.copy()
+    for gap in find_gaps(positions):
+        above[gap.below], below[gap.below] = gap.usual_below / 2, gap.usual_above / 2
+    return np.concatenate([above[:1], below]), np.concatenate([above, below[-1:]])
 
 
 def nearest_slices(positions: Floats, z: ArrayLike) -> NDArray[np.intp]:
@@ -164,14 +202,16 @@ def nearest_slices(positions: Floats, z: ArrayLike) -> NDArray[np.intp]:
     -------
     (..., 2) int
         Lowest and highest slice that is nearest within `TIE` of the local spacing; equal unless there is a tie;
-        −1 where `z` is farther than half the local spacing from every slice.
+        −1 where `z` is farther from every slice than they reach (`half_spacings`).
     """
     z = np.asarray(z, np.float64)
     below = np.clip(np.searchsorted(positions, z, side="right") - 1, 0, len(positions) - 2)
-    t = (z - positions[below]) / (positions[below + 1] - positions[below])
+    step = positions[below + 1] - positions[below]
+    t = (z - positions[below]) / step
     low = below + (t > 0.5 + TIE)
     high = below + (t >= 0.5 - TIE)
-    reached = (t >= -0.5 - TIE) & (t <= 1.5 + TIE)
+    down, up = half_spacings(positions)
+    reached = np.where(t > 0.5 + TIE, np.abs(1 - t) <= down[below + 1] / step + TIE, np.abs(t) <= up[below] / step + TIE)
     return np.where(reached[..., None], np.stack([low, high], axis=-1), -1)
 
 
@@ -193,4 +233,11 @@ def find_gaps(positions: Floats) -> tuple[Gap, ...]:
     padded = np.concatenate([[0.0], steps, [0.0]])
     widest_neighbour = np.maximum(padded[:-2], padded[2:])
     found = np.flatnonzero(steps > GAP_FACTOR * widest_neighbour + POSITION_TOLERANCE_MM)
-    return tuple(Gap(int(k), float(positions[k]), float(positions[k + 1])) for k in found)
+    return tuple(_gap(positions, steps.tolist(), int(k)) for k in found)
+
+
+def _gap(positions: Floats, steps: list[float], k: int) -> Gap:
+    beside = [steps[i] for i in (k - 1, k + 1) if 0 <= i < len(steps)]
+    far = steps[k] > STRAY_FACTOR * max(beside)
+    stray = 0 if far and k == 0 else k + 1 if far and k == len(steps) - 1 else None
+    return Gap(k, float(positions[k]), float(positions[k + 1]), beside[0], beside[-1], stray)

@@ -50,9 +50,20 @@ class Series:
 
     @property
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
-        """Half the spacing (below, above) each slice; beyond the ends that of the end spacing."""
-        gaps = np.diff(self.z) / 2
-        return np.r_[gaps[:1], gaps], np.r_[gaps, gaps[-1:]]
+        """How far each slice reaches (below, above): half the spacing, beyond the ends that of the end spacing.
+
+        A step over 1.5 times each one beside it is a gap: from either side it is reached into by half the step there,
+        from an end by half the only step beside it.
+        """
+        steps = np.diff(self.z).tolist()
+        up, down = list(steps), list(steps)
+        for i, step in enumerate(steps):
+            before, after = steps[i - 1] if i else None, steps[i + 1] if i + 1 < len(steps) else None
+            near = [other for other in (before, after) if other is not None]
+            if near and all(step > 1.5 * other + 0.01 for other in near):
+                up[i] = after if before is None else before
+                down[i] = before if after is None else after
+        return np.array([up[0], *down]) / 2, np.array([*up, down[-1]]) / 2
 
     def project(self, k: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of the points' orthogonal projections in slice k, in pixels."""

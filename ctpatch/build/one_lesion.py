@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..contours import open_mask
 from ..contours.roi import DrawnROI, References, VoxelROI
 from ..errors import InputError, located
-from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, nearest_slices
+from ..geometry import Floats, SliceStack, find_gaps, half_spacings, nearest_pixels
 from ..images.image import Image
 from ..images.series import read_series
 from ..lesion.lattice import LesionLattice, lesion_lattice
@@ -142,9 +142,10 @@ def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
 def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
     """A marked centre in stack coordinates, refused outside the image."""
     point = stack.to_stack(center)
-    k = int(nearest_slices(stack.positions, point[2]).max())
-    column, line = stack.to_pixels(point, max(k, 0))
-    if k < 0 or nearest_pixels(stack.shape[0], line).max() < 0 or nearest_pixels(stack.shape[1], column).max() < 0:
+    below, above = half_spacings(stack.positions)
+    reached = -below[0] <= point[2] <= stack.positions[-1] + above[-1]
+    column, line = stack.to_pixels(point, int(np.abs(stack.positions - point[2]).argmin()))
+    if not reached or nearest_pixels(stack.shape[0], line).max() < 0 or nearest_pixels(stack.shape[1], column).max() < 0:
         shown = " ".join(f"{v:g}" for v in center)
         raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
     return point
@@ -153,9 +154,8 @@ def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
 def _locate(
     roi: DrawnROI | VoxelROI, image: Image, row: Row, recipe: Recipe
 ) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
-    rule = next((word.partition("=")[2] for word in row.accept if word.startswith("overlap=")), "")
     with located(row.mask or ""):
-        mask = lesion_mask(roi, image.stack, overlap=rule)
+        mask = lesion_mask(roi, image.stack, row.accept)
     return mask, lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
 
 
@@ -183,11 +183,9 @@ def _check_gaps(
     for gap in find_gaps(stack.positions):
         if low >= gap.stop or high <= gap.start:
             continue
-        found = f"{gap.width:.4g} mm between slices {gap.below + 1} and {gap.below + 2}: a slice is missing"
         if "gap" not in row.accept:
-            do = "complete the series, or put gap into the column accept"
-            raise InputError(f"{found} where patches are cut", do, row.image)
-        yield f"{found}; accepted by the manifest"
+            raise InputError(f"{gap} where patches are cut", gap.do, row.image, kind="gap")
+        yield f"{gap}; accepted by the manifest"
 
 
 def _pixel_notes(hu: NDArray[np.int16], outside: NDArray[np.int64]) -> Iterator[str]:

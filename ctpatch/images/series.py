@@ -288,7 +288,7 @@ def _geometry_notes(stack: SliceStack, slices: Sequence[Slice]) -> Iterable[str]
     elif off > 1e-4:
         yield f"slice positions are rounded: spacings differ by up to {off:.2g} mm"
     for gap in find_gaps(stack.positions):
-        yield f"a slice is missing: {gap.width:.4g} mm between slices {gap.below + 1} and {gap.below + 2}"
+        yield str(gap)
     drift = float(np.abs(stack.offsets[:, :2]).max())
     if drift > POSITION_TOLERANCE_MM:
         yield f"tilted or shifted stack: slices lie up to {drift:.4g} mm aside; each is used where it lies"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..contours.roi import VoxelROI
-from ..geometry import TIE, Floats, SliceStack, nearest_pixels, nearest_slices
+from ..geometry import TIE, Floats, SliceStack, half_spacings, nearest_pixels, nearest_slices
 
 _EQUAL = 1e-9
 """Squared lattice steps within which two lattice points are equally far from the lesion's middle."""
@@ -99,13 +99,13 @@ def lesion_lattice(mask: VoxelROI, stack: SliceStack, spacing: float) -> LesionL
 def _bounds(mask: VoxelROI, stack: SliceStack, spacing: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Lowest and highest lattice index (z, y, x) that can be in the mask."""
     first, last = mask.corner[0], mask.corner[0] + len(mask.voxels) - 1
-    steps = np.diff(stack.positions) / 2 * (1 + 4 * TIE)
-    below, above = steps[max(first - 1, 0)], steps[min(last, len(steps) - 1)]
+    below, above = half_spacings(stack.positions)
+    down, up = below[first] * (1 + 4 * TIE), above[last] * (1 + 4 * TIE)
     start = np.array(mask.corner[1:]) - 0.5 - 2 * TIE
     stop = np.array(mask.corner[1:]) + mask.voxels.shape[1:] - 0.5 + 2 * TIE
     offsets = stack.offsets[first : last + 1, 1::-1]  # (y, x) of each slice
-    low = np.array([stack.positions[first] - below, *(offsets.min(axis=0) + start * stack.spacing)])
-    high = np.array([stack.positions[last] + above, *(offsets.max(axis=0) + stop * stack.spacing)])
+    low = np.array([stack.positions[first] - down, *(offsets.min(axis=0) + start * stack.spacing)])
+    high = np.array([stack.positions[last] + up, *(offsets.max(axis=0) + stop * stack.spacing)])
     return np.ceil(low / spacing).astype(np.int64), np.floor(high / spacing).astype(np.int64)
 
 

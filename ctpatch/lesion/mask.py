@@ -6,7 +6,7 @@ paths in the slice's pixel grid. Nothing is rounded, averaged or painted on anot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
-from ..geometry import TIE, Floats, SliceStack, nearest_slices, position_tolerance
-from .overlap import combine, has_channel
+from ..geometry import TIE, Floats, Gap, SliceStack, find_gaps, half_spacings, nearest_slices, position_tolerance
+from .overlap import combine, has_channel, overlap_rule
 from .raster import fill, winding
 
 SELF_CROSSING_TOLERANCE = 0.05
@@ -32,7 +32,7 @@ class ContourPlane:
     contours: tuple[Floats, ...]
 
 
-def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "") -> VoxelROI:
+def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = frozenset()) -> VoxelROI:
     """Voxels of a ROI.
 
     Parameters
@@ -41,8 +41,9 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "
         Voxels are kept as they are.
     stack : SliceStack
         The image's geometry.
-    overlap : {"", "union", "xor"}
-        How partly overlapping contours of one slice combine; without a rule they are an error.
+    accept : set of str
+        The row's words: `overlap=union` and `overlap=xor` combine partly overlapping contours of one slice, `gap` leaves
+        contours on a missing slice out; without them these are errors.
 
     Returns
     -------
@@ -59,11 +60,14 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, *, overlap: str = "
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     planes = contour_planes(roi, stack)
+    planes, missing = _in_gaps(planes, stack, accepted="gap" in accept)
     taken, ignored = assign_planes(planes, stack)
-    notes = [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
+    rule = "xor" if roi.xor else overlap_rule(accept)
+    notes = [f"the contours at {z:.4g} mm along the normal are left out: {hole}" for z, hole in missing]
+    notes += [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
     layers = {}
     for k, plane in taken.items():
-        paths, path_notes = combine(_pixel_paths(plane, stack, k), "xor" if roi.xor else overlap)
+        paths, path_notes = combine(_pixel_paths(plane, stack, k), rule)
         layers[k] = fill(paths)
         notes += [f"slice {k + 1}: {note}" for note in (*path_notes, *_crossing_notes(paths, k))]
     if len(roi.contours) == 1 and not any(inside.any() for _, inside in layers.values()):
@@ -84,16 +88,17 @@ def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]
         When the points of a contour leave its plane by half a slice spacing or more.
     """
     steps = np.diff(stack.positions)
+    _, above = half_spacings(stack.positions)
     placed = []
     for points in roi.contours:
         contour = stack.to_stack(points)
         z = float(np.mean(contour[:, 2]))
-        spacing = steps[np.clip(np.searchsorted(stack.positions, z) - 1, 0, len(steps) - 1)]
+        half = above[np.clip(np.searchsorted(stack.positions, z) - 1, 0, len(steps) - 1)]
         away = float(np.abs(contour[:, 2] - z).max())
-        if away >= spacing / 2:
+        if away >= half:
             found = f"a contour of ROI {roi.name!r} leaves its plane by {away:.4g} mm"
             raise InputError(
-                f"{found}, half a slice spacing is {spacing / 2:.4g} mm", "contour in the plane of the slices"
+                f"{found}, half a slice spacing is {half:.4g} mm", "contour in the plane of the slices"
             )
         placed.append((z, contour))
     placed.sort(key=lambda item: item[0])
@@ -101,6 +106,24 @@ def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]
     starts = [i for i, (z, _) in enumerate(placed) if i == 0 or z - placed[i - 1][0] > tolerance]
     groups = [placed[a:b] for a, b in zip(starts, [*starts[1:], len(placed)], strict=True)]
     return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
+
+
+def _in_gaps(
+    planes: Sequence[ContourPlane], stack: SliceStack, *, accepted: bool
+) -> tuple[list[ContourPlane], list[tuple[float, Gap]]]:
+    """The planes that have a slice to lie on, and position and gap of those whose slice is missing.
+
+    Raises
+    ------
+    InputError
+        When there are such and the row does not accept that.
+    """
+    missing = [(plane.z, gap) for gap in find_gaps(stack.positions) for plane in planes if gap.misses(plane.z)]
+    if missing and not accepted:
+        _, gap = missing[0]
+        raise InputError(f"{gap} where a contour lies", gap.do, kind="gap")
+    absent = {z for z, _ in missing}
+    return [plane for plane in planes if plane.z not in absent], missing
 
 
 def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[dict[int, ContourPlane], list[float]]:

@@ -2,7 +2,7 @@
 
 value = (1−w)·B_k + w·B_{k+1}: B_k is bilinear interpolation in slice k at the point's orthogonal projection, w comes
 from the two slices' own positions along n. The image reaches half a pixel beyond the outer pixel centres and half the
-end spacing beyond the end slices; there edge values are clamped, and beyond it is air, never blended.
+end spacing beyond the end slices (the usual spacing where that is a gap); there edge values are clamped, and beyond it is air, never blended.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from ..geometry import TIE, Floats, SliceStack
+from ..geometry import TIE, Floats, SliceStack, half_spacings
 from ..images.image import AIR, Box, Image
 from ..recipe import SIZE
 from .planes import Planes
@@ -40,11 +40,14 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
     outside = np.zeros(len(planes), np.int64)
     row_spacing, column_spacing = image.stack.spacing
     first, last = box.slices
+    below, above = half_spacings(image.stack.positions)
+    ends = image.stack.positions[[0, -1]] + np.array([-below[0], above[-1]]) * (1 + 2 * TIE)
     _sample(
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
         np.array(image.stack.shape),
         image.stack.offsets[first:last],
+        ends,
         np.array([1 / column_spacing, 1 / row_spacing]),
         start,
         column,
@@ -83,12 +86,10 @@ def _range(start: int, stop: int, size: int) -> tuple[int, int]:
 
 # Scalars and unsigned indices: array views and the wrap-around of negative indices cost this loop a factor of 4.
 @numba.njit(cache=True)
-def _sample(hu, corner, shape, offsets, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
+def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
     x0, y0, z = offsets[:, 0].copy(), offsets[:, 1].copy(), offsets[:, 2].copy()
     last = len(z) - 2
-    # the part that was read reaches beyond every plane, except where the image ends
-    low = z[0] - (0.5 + TIE) * (z[1] - z[0])
-    high = z[-1] + (0.5 + TIE) * (z[-1] - z[-2])
+    low, high = ends[0], ends[1]
     begin, right, bottom = -0.5 - TIE, shape[1] - 0.5 + TIE, shape[0] - 0.5 + TIE
     k = 0
     for n in range(len(values)):

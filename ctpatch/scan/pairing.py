@@ -133,7 +133,7 @@ def _fit(mask: MaskFile, listed: ListedROI, image: Image | InputError) -> tuple[
 
 def _read_notes(mask: MaskFile, roi: str, image: Image, accept: frozenset[str]) -> tuple[str, ...]:
     found = mask.read(roi, image, accept)
-    lesion_mask(found, image.stack, overlap="union" if "overlap=union" in accept else "")
+    lesion_mask(found, image.stack, accept)
     return found.notes
 
 

@@ -92,11 +92,13 @@ def test_03_a_missing_slice_within_reach_of_the_patches_is_refused(tmp_path: Pat
 
 @pytest.mark.parametrize("lost", [SLICES[0], SLICES[3]])
 def test_03_a_missing_slice_with_a_contour_on_it(tmp_path: Path, lost: int) -> None:
-    """The contour is half a gap from both neighbours, which their own contours are nearer to."""
+    """The contour lies in the gap, which no slice reaches into."""
     ct = awkward.case(tmp_path)
     without(ct, lost)
-    refused(tmp_path, f"6 mm between slices {lost} and {lost + 1}", "accept", "ct")
-    assert "accepted" in computed(tmp_path, ct, accept="gap").notes
+    refused(tmp_path, f"6 mm between slices {lost} and {lost + 1}", "accept", "rt.dcm")
+    assert "accepted" in (store := computed(tmp_path, ct, accept="gap")).notes
+    assert "the contours at" in store.notes
+    assert "are left out" in store.notes
 
 
 @pytest.mark.parametrize("lost", [6, 9, 12])
@@ -116,8 +118,9 @@ def test_03_a_gap_out_of_reach_is_told_and_computed(tmp_path: Path, lost: int) -
     awkward.contours(tmp_path, ct, {"GTV": awkward.box(ct, range(20, 24))})
     without(ct, lost)
     store = computed(tmp_path, ct)
-    assert "a slice is missing: 6 mm" in store.notes
-    assert "a slice is missing: 6 mm" in store.check_notes
+    missing = f"6 mm between slices {lost} and {lost + 1}: a slice is missing"
+    assert missing in store.notes
+    assert missing in store.check_notes
 
 
 @pytest.mark.parametrize("lost", [(10,), (9, 10)])

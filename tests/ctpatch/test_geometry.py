@@ -23,11 +23,20 @@ def positions_of(widths):
 
 
 def brute_slices(positions, z):
-    """All nearest slices by distance, ties within TIE of the local spacing; none beyond half of it."""
+    """All nearest slices by distance, ties within TIE of the local spacing; none that does not reach so far.
+
+    A slice reaches half the spacing, but into a spacing over 1.5 times all beside it half of the one at its back.
+    """
     below = int(np.clip(np.searchsorted(positions, z, side="right") - 1, 0, len(positions) - 2))
-    spacing = positions[below + 1] - positions[below]
+    steps = np.diff(positions).tolist()
+    spacing = steps[below]
+    beside = steps[max(below - 1, 0) : below] + steps[below + 1 : below + 2]
+    back = [spacing, spacing]
+    if beside and spacing > 1.5 * max(beside) + 0.01:
+        back = [beside[0], beside[-1]]
     away = np.abs(positions - z)
-    if away.min() > spacing * (0.5 + 2 * TIE):
+    nearest = int(away.argmin())
+    if away.min() > back[nearest > below] / 2 + 2 * TIE * spacing:
         return set()
     return set(np.flatnonzero(away <= away.min() + 2 * TIE * spacing).tolist())
 
@@ -42,14 +51,15 @@ def test_nearest_slices_is_brute_force(widths, share, snap):
     assert {int(low), int(high)} - {-1} == brute_slices(positions, z)
 
 
-ON_A_TIE = {0.5: (0, 1), 0.5 - 0.9e-6: (0, 1), 0.5 + 0.9e-6: (0, 1), 2.5: (1, 2)}
+ON_A_TIE = {0.5: (0, 1), 0.5 - 0.9e-6: (0, 1), 0.5 + 0.9e-6: (0, 1), 1.7: (1, 2)}
 BESIDE_IT = {0.5 - 3e-6: (0, 0), 0.5 + 3e-6: (1, 1)}
-AT_THE_ENDS = {-0.5: (0, 0), -0.51: (-1, -1), 5.5: (2, 2), 5.51: (-1, -1)}
+AT_THE_ENDS = {-0.5: (0, 0), -0.51: (-1, -1)}
+IN_THE_GAP = {3.1: (2, 2), 3.11: (-1, -1), 4.4: (-1, -1), 5.69: (-1, -1), 5.7: (3, 3), 7.1: (3, 3), 7.11: (-1, -1)}
 
 
-@pytest.mark.parametrize(("z", "pair"), {**ON_A_TIE, **BESIDE_IT, **AT_THE_ENDS}.items())
+@pytest.mark.parametrize(("z", "pair"), {**ON_A_TIE, **BESIDE_IT, **AT_THE_ENDS, **IN_THE_GAP}.items())
 def test_ties_and_reach_of_slices(z, pair):
-    assert tuple(nearest_slices(np.array([0.0, 1.0, 4.0]), z)) == pair
+    assert tuple(nearest_slices(np.array([0.0, 1.0, 2.4, 6.4]), z)) == pair
 
 
 @given(size=st.integers(1, 6), index=st.floats(-2, 8), snap=st.booleans())
@@ -60,10 +70,19 @@ def test_nearest_pixels_is_brute_force(size, index, snap):
     assert set(nearest_pixels(size, index).tolist()) - {-1} == wanted
 
 
-def test_half_spacings_at_the_ends_are_the_end_spacings():
-    below, above = half_spacings(np.array([0.0, 1.0, 4.0]))
-    np.testing.assert_allclose(below, [0.5, 0.5, 1.5])
-    np.testing.assert_allclose(above, [0.5, 1.5, 1.5])
+@pytest.mark.parametrize(
+    ("widths", "below", "above"),
+    [
+        ([1, 1.4], [0.5, 0.5, 0.7], [0.5, 0.7, 0.7]),
+        ([1, 3], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5]),
+        ([9, 1, 1.4], [0.5, 0.5, 0.5, 0.7], [0.5, 0.5, 0.7, 0.7]),
+        ([1, 9, 2], [0.5, 0.5, 1, 1], [0.5, 0.5, 1, 1]),
+        ([9], [4.5, 4.5], [4.5, 4.5]),
+    ],
+)
+def test_half_spacings_at_the_ends_are_the_end_spacings_and_never_half_a_gap(widths, below, above):
+    found = half_spacings(positions_of(widths))
+    np.testing.assert_allclose(found, [below, above])
 
 
 @pytest.mark.parametrize(
@@ -85,9 +104,20 @@ def test_gaps(widths, found):
     positions = positions_of(widths)
     gaps = find_gaps(positions)
     assert [gap.below for gap in gaps] == found
+    assert all(gap.stray is None for gap in gaps)
     for gap in gaps:
         assert gap.width == pytest.approx(widths[gap.below])
         assert gap.start == pytest.approx(positions[gap.below])
+
+
+@pytest.mark.parametrize(
+    ("widths", "stray"), [([202.5, 2.5, 2.5], 0), ([2.5, 2.5, 202.5], 3), ([2.5, 202.5, 2.5], None), ([10, 2.5], None)]
+)
+def test_an_end_slice_far_from_all_others_is_a_stray(widths, stray):
+    (gap,) = find_gaps(positions_of(widths))
+    assert gap.stray == stray
+    assert ("a stray slice" in str(gap)) == (stray is not None)
+    assert ("take that slice out" in gap.do) == (stray is not None)
 
 
 def test_axes_are_orthonormal_and_right_handed():
