@@ -19,6 +19,8 @@ from .units import check_units, units_of
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
+TISSUE_HU = (-900, 2000)
+"""Padding in this range is a tissue's value: whether such a pixel is padding or the patient, nothing tells."""
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
 
 
@@ -72,10 +74,24 @@ class Slice:
         return self.header.path
 
     def read_hu(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.float32]:
-        """HU of a window of the slice, (rows, columns) float32."""
+        """HU of a window of the slice, (rows, columns) float32.
+
+        Raises
+        ------
+        InputError
+            When the pixel data is cut off, or a pixel has a declared padding value that is a tissue's.
+        """
         stored = self.format.values(self._containers(rows)[:, slice(*columns)])
-        padding = (stored >= self.padding[0]) & (stored <= self.padding[1]) if self.padding else None
-        return clean_hu(stored.astype(np.float64) * self.slope + self.intercept, padding)
+        hu = stored.astype(np.float64) * self.slope + self.intercept
+        if self.padding is None:
+            return clean_hu(hu)
+        padding = (stored >= self.padding[0]) & (stored <= self.padding[1])
+        doubtful = hu[padding & (hu > TISSUE_HU[0]) & (hu <= TISSUE_HU[1])]
+        if len(doubtful):
+            found = f"PixelPaddingValue means {doubtful[0]:g} HU, which {len(doubtful)} pixels where patches are cut have"
+            do = "mend the header, or put padding into the column accept: it keeps them as they are"
+            raise InputError(found, do, self.path, kind="padding")
+        return clean_hu(hu, padding)
 
     def _containers(self, rows: tuple[int, int]) -> NDArray[Any]:
         size = self.format.allocated // 8
@@ -119,7 +135,7 @@ def read_slice(header: Header, accept: Set[str] = frozenset()) -> Slice:
         format=stored_format(header),
         slope=rescale_slope(header, need("RescaleSlope", 1)[0]),
         intercept=need("RescaleIntercept", 1)[0],
-        padding=padding_range(header),
+        padding=None if "padding" in accept else padding_range(header),
     )
 
 

@@ -63,7 +63,7 @@ def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number:
         format=stored_format(header),
         slope=rescale_slope(header, numbers(pixel_value, "RescaleSlope", 1)[0]),
         intercept=numbers(pixel_value, "RescaleIntercept", 1)[0],
-        padding=padding_range(header),
+        padding=None if "padding" in accept else padding_range(header),
         frame=number,
     )
 

@@ -107,7 +107,8 @@ def read_series(
         The series and images that the contours refer to: they choose where `series_uid` does not, and which of
         several stacks in one series.
     accept : set of str
-        The row's words: `units` takes values for HU that the header calls something else.
+        The row's words: `units` takes values for HU that the header calls something else,
+        `padding` keeps pixels that it declares padding.
 
     Raises
     ------
@@ -126,6 +127,8 @@ def read_series(
         notes += (f"{localizers} localizer images in the series were left aside",)
     if "units" in accept:
         notes += ("its values are taken for HU whatever the header says; accepted by the manifest",)
+    if "padding" in accept:
+        notes += ("pixels of the declared padding value are kept as they are; accepted by the manifest",)
     slices = _read_slices(headers, accept, path)
     return _stack(slices, frozenset(referenced_sops), notes, path)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from ..errors import InputError
 
 SPLITS = ("train", "val", "test")
-ACCEPTED = ("gap", "overlap=union", "overlap=xor", "frame", "resample", "units")
+ACCEPTED = ("gap", "overlap=union", "overlap=xor", "frame", "resample", "units", "padding")
 """What a row may accept (column `accept`)."""
 
 

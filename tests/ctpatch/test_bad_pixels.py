@@ -468,7 +468,7 @@ def ring(columns: slice = slice(None, 12)) -> np.ndarray:
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("declared", ["value", "range up", "range down", "undeclared"])
 def test_39_40_padding_becomes_air_before_it_is_interpolated(tmp_path: Path, signed: bool, declared: str) -> None:
-    """Padding at HU 1976 or −2000 next to the phantom: no pixel may be a blend with it, only one with −1024."""
+    """Padding at HU 3000 or −2000 next to the phantom: no pixel may be a blend with it, only one with −1024."""
     value = 3000 if declared != "undeclared" else -2000
     intercept, stored = (0, value) if signed else (-2048, value + 2048)
     limits = {
@@ -498,14 +498,14 @@ def test_39_40_padding_becomes_air_before_it_is_interpolated(tmp_path: Path, sig
 
 
 def test_39_padding_of_one_slice_is_its_own(tmp_path: Path) -> None:
-    """Another PixelPaddingValue in each slice, each a value that is tissue in the others."""
-    values = np.full(awkward.SHAPE, 40.0) + np.arange(16)[:, None, None]
+    """Another PixelPaddingValue in each slice, each a value that is lung in the others."""
+    values = np.full(awkward.SHAPE, -1000.0) + np.arange(16)[:, None, None]
     ct = awkward.series(
-        tmp_path, hu=values, slope=1, edit=lambda d, k: setattr(d, "PixelPaddingValue", 1064 + (k + 1) % 16)
+        tmp_path, hu=values, slope=1, edit=lambda d, k: setattr(d, "PixelPaddingValue", 24 + (k + 1) % 16)
     )
     assert np.array_equal(read_hu(tmp_path), values)
     for k, path in enumerate(ct.paths):
-        awkward.edited(path, lambda d, k=k: setattr(d, "PixelPaddingValue", 1064 + k))
+        awkward.edited(path, lambda d, k=k: setattr(d, "PixelPaddingValue", 24 + k))
     assert np.array_equal(read_hu(tmp_path), np.full(awkward.SHAPE, -1024))
 
 

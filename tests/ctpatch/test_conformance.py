@@ -125,7 +125,7 @@ def stack(
 
 
 EVEN = np.arange(-46, 47, 2.0)
-UNEVEN = np.cumsum(np.tile([1.0, 2.5, 1.5, 3.0], 12)) - 48
+UNEVEN = np.cumsum(np.tile([1.2, 1.8, 2.6, 1.8], 12)) - 45  # no step over 1.5 times both beside it: a gap
 OBLIQUE = syn.rotation_iop((20.0, -15.0, 30.0))
 STACKS = {
     "axial": stack((1.0, 1.0), EVEN),

@@ -143,16 +143,17 @@ def test_planes_go_to_slices_by_the_rule() -> None:
     assert taken(2.0, 4.0) == {1: 2.0, 2: 4.0}
     assert taken(1.0) == {0: 1.0, 1: 1.0}  # halfway: both
     assert taken(1.5, 2.5) == {1: 1.5}  # equally near: the lower
-    assert taken(5.9, 6.1) == {2: 5.9, 3: 6.1}
-    assert taken(-1.0, 10.0) == {0: -1.0, 3: 10.0}
-    assert taken(-1.1, 10.1) == {}
+    assert taken(4.9, 7.1) == {2: 4.9, 3: 7.1}  # 4 mm after 2 is a gap, reached into by 1 mm
+    assert taken(5.1, 6.0, 6.9) == {}
+    assert taken(-1.0, 9.0) == {0: -1.0, 3: 9.0}
+    assert taken(-1.1, 9.1) == {}
 
 
 def test_lattice_of_one_voxel_with_ties() -> None:
     identity = oracle.Series(
-        np.zeros((3, 4, 4)), np.array([(0, 0, z) for z in (0.0, 1, 3)]), np.eye(3)[0], np.eye(3)[1], 1.0, 2.0
+        np.zeros((4, 4, 4)), np.array([(0, 0, z) for z in (0.0, 1, 3, 5)]), np.eye(3)[0], np.eye(3)[1], 1.0, 2.0
     )
-    voxels = np.zeros((3, 4, 4), dtype=bool)
+    voxels = np.zeros((4, 4, 4), dtype=bool)
     voxels[1, 0, 2] = True
     lattice = oracle_lesion.lesion_lattice(identity, voxels)
     z, y, x = np.meshgrid(np.arange(1, 5), np.arange(-2, 3), np.arange(3, 6), indexing="ij")

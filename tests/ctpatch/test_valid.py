@@ -43,6 +43,11 @@ class Draft:
     padded: bool = False
     enhanced: bool = False
 
+    @property
+    def pads(self) -> bool:
+        """Whether there is padding: 8 bits have no room for a value that is no tissue's."""
+        return self.padded and self.stored[1] > 8
+
     def edit(self, **elements: Any) -> None:
         self.edits.append(awkward.only(-1, **elements))
 
@@ -352,7 +357,7 @@ def written(folder: Path, draft: Draft) -> synthetic.Series:
     options |= {"hu": values, **rescale(draft, values)}
     if draft.enhanced:
         return enhanced(folder, options)
-    if draft.padded:
+    if draft.pads:
         mask = np.zeros(values.shape, bool)
         mask[:, :, :4] = True
         options |= {"padding_mask": mask, "padding_value": padding_value(draft)}
@@ -380,6 +385,8 @@ def rescale(draft: Draft, values: np.ndarray) -> dict[str, Any]:
     n = len(values)
     spread = draft.rng.uniform(1.0, 1.2, n) if draft.uneven_rescale else np.ones(n)
     low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
+    if draft.pads:  # padding among the values of tissue is refused
+        low = np.full(n, -1000.0)
     if not draft.uneven_rescale:
         low, high = np.full(n, low.min()), np.full(n, high.max())
     slopes = (high - low) / levels * spread
@@ -433,7 +440,7 @@ def outlined(folder: Path, draft: Draft, ct: synthetic.Series) -> set[tuple[int,
 
 def valid_part(draft: Draft, ct: synthetic.Series) -> synthetic.Series:
     """The series without the columns that are padding, and one more, where the phantom is blended with air."""
-    if not draft.padded or draft.enhanced:
+    if not draft.pads or draft.enhanced:
         return ct
     start = ct.origins + 5 * ct.spacing[1] * ct.axes[0]
     return replace(ct, origins=start, shape=(*ct.shape[:2], ct.shape[2] - 5))
