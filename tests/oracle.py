@@ -50,25 +50,40 @@ class Series:
 
     @property
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
-        """How far each slice reaches (below, above): half the spacing, beyond the ends that of the end spacing.
-
-        A step over 1.5 times each one beside it is a gap: from either side it is reached into by half the step there,
-        from an end by half the only step beside it.
-        """
-        steps = np.diff(self.z).tolist()
-        up, down = list(steps), list(steps)
-        for i, step in enumerate(steps):
-            before, after = steps[i - 1] if i else None, steps[i + 1] if i + 1 < len(steps) else None
-            near = [other for other in (before, after) if other is not None]
-            if near and all(step > 1.5 * other + 0.01 for other in near):
-                up[i] = after if before is None else before
-                down[i] = before if after is None else after
-        return np.array([up[0], *down]) / 2, np.array([*up, down[-1]]) / 2
+        """How far each slice reaches in mm (below, above)."""
+        return reaches(self.z)
 
     def project(self, k: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(row, column) of the points' orthogonal projections in slice k, in pixels."""
         offset = points - self.origins[k]
         return offset @ self.c / self.row_step, offset @ self.r / self.column_step
+
+
+def reaches(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far slices at increasing `z` reach (below, above): half the spacing, at the ends the end spacing's.
+
+    A step over 1.5 times each one beside it is a gap: from either side it is reached into by half the step there, from
+    an end by half the only step beside it.
+    """
+    steps = np.diff(z).tolist()
+    up, down = list(steps), list(steps)
+    for i, step in enumerate(steps):
+        beside = [steps[j] for j in (i - 1, i + 1) if 0 <= j < len(steps)]
+        if beside and step > 1.5 * max(beside) + 0.01:
+            up[i], down[i] = beside[0], beside[-1]
+    return np.array([up[0], *down]) / 2, np.array([*up, down[-1]]) / 2
+
+
+def nearest_slices(z: np.ndarray, at: float, tie: float) -> set[int]:
+    """The nearest slices to a position, ties within `tie` of the local spacing; none that does not reach so far."""
+    away = np.abs(z - at)
+    steps = np.diff(z)
+    spacing = float(steps[np.clip(np.searchsorted(z, at, side="right") - 1, 0, len(steps) - 1)])
+    below, above = reaches(z)
+    near = int(away.argmin())
+    if away[near] > (above if at > z[near] else below)[near] + tie * spacing:
+        return set()
+    return set(np.flatnonzero(away <= away.min() + 2 * tie * spacing).tolist())
 
 
 def read_series(folder: Path, series_uid: str | None = None) -> Series:

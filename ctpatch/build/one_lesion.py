@@ -122,7 +122,7 @@ def read_image(row: Row, refers: References = NO_REFERENCES) -> Image:
     from ..images.volume import is_volume_file, read_volume
 
     if is_volume_file(row.image):
-        return read_volume(row.image)
+        return read_volume(row.image, row.accept)
     return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids, row.accept)
 
 

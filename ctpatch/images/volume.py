@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +28,10 @@ from .voxel_grid import LPS, Grid, Reorder
 
 MAX_DEFLATE = 1032
 """Deflate shrinks no further (zlib.net/zlib_tech.html): a file that declares more is cut off or forged."""
+AIR_BELOW_HU = -200
+"""A CT in HU has a value below this: there is air, in or around every patient."""
+MIN_LEVELS = 256
+"""A CT in HU has at least so many different values; one windowed to a picture has fewer."""
 MAX_INFLATED = 2**32
 """Bytes that compressed voxels may inflate to in memory; uncompressed ones are read where they lie."""
 _READERS: dict[str, Callable[[Path], Layout]] = {
@@ -117,11 +121,14 @@ class CTVolume:
         The file's voxels, axes reordered and flipped to the closest LPS.
     reorder : Reorder
         From the file's order to the stack's.
+    in_hu : bool
+        Whether its values are known to be HU, whatever they look like.
     """
 
     file: VolumeFile
     stack: SliceStack
     reorder: Reorder
+    in_hu: bool = False
     frame_of_reference: str = ""
     sop_uids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -139,6 +146,8 @@ class CTVolume:
 
     @cached_property
     def _stored(self) -> NDArray[Any]:
+        if not self.in_hu:
+            _check_units(self.file)
         return self.reorder(self.file.stored)
 
     def read_hu(self, box: Box) -> NDArray[np.float32]:
@@ -147,7 +156,7 @@ class CTVolume:
         Raises
         ------
         InputError
-            When the voxels are damaged or cut off, or one in the box is NaN or infinite.
+            When the voxels are damaged or cut off, one in the box is NaN or infinite, or they do not look like HU.
         """
         index = tuple(slice(*bounds) for bounds in (box.slices, box.rows, box.columns))
         with np.errstate(all="ignore"):  # a NaN may signal, a scaling overflow: both are refused
@@ -182,8 +191,14 @@ def open_volume(path: str | Path) -> VolumeFile:
     return volume
 
 
-def read_volume(path: str | Path) -> CTVolume:
+def read_volume(path: str | Path, accept: Set[str] = frozenset()) -> CTVolume:
     """Open a NIfTI, NRRD or MetaImage file as a CT image; its voxels are decoded when asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+    accept : set of str
+        The row's words: `units` takes its values for HU whatever they look like.
 
     Raises
     ------
@@ -193,7 +208,32 @@ def read_volume(path: str | Path) -> CTVolume:
     file = open_volume(path)
     grid, reorder = file.grid.towards(LPS)
     with located(file.path):
-        return CTVolume(file, grid.stack(), reorder)
+        return CTVolume(file, grid.stack(), reorder, in_hu="units" in accept, notes=_notes(accept))
+
+
+def _notes(accept: Set[str]) -> tuple[str, ...]:
+    return ("its values are taken for HU whatever they look like; accepted by the manifest",) * ("units" in accept)
+
+
+def _check_units(file: VolumeFile) -> None:
+    """Refuse a volume whose values are no HU: HU + 1024, a picture of a window, or normalised.
+
+    Slice by slice from the middle, and only until it is seen to be HU.
+    """
+    lowest, levels = math.inf, np.empty(0)
+    middle = len(file.stored) // 2
+    for k in [*range(middle, len(file.stored)), *range(middle)]:
+        with np.errstate(all="ignore"):
+            plane = np.asarray(file.values(file.stored[k]), np.float64)
+        if (finite := plane[np.isfinite(plane)]).size:
+            lowest = min(lowest, float(finite.min()))
+        if len(levels) < MIN_LEVELS:
+            levels = np.union1d(levels, finite)
+        if lowest < AIR_BELOW_HU and len(levels) >= MIN_LEVELS:
+            return
+    what = f"no value below {AIR_BELOW_HU}" if lowest >= AIR_BELOW_HU else f"only {len(levels)} different values"
+    do = "give the volume in HU, or put units into the column accept if it is"
+    raise InputError(f"{what}: it does not look like a CT in HU", do, file.path, kind="units")
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import numpy as np
+import oracle
 import pytest
 import synthetic
 from hypothesis import given
@@ -22,25 +23,6 @@ def positions_of(widths):
     return np.concatenate([[0.0], np.cumsum(widths)])
 
 
-def brute_slices(positions, z):
-    """All nearest slices by distance, ties within TIE of the local spacing; none that does not reach so far.
-
-    A slice reaches half the spacing, but into a spacing over 1.5 times all beside it half of the one at its back.
-    """
-    below = int(np.clip(np.searchsorted(positions, z, side="right") - 1, 0, len(positions) - 2))
-    steps = np.diff(positions).tolist()
-    spacing = steps[below]
-    beside = steps[max(below - 1, 0) : below] + steps[below + 1 : below + 2]
-    back = [spacing, spacing]
-    if beside and spacing > 1.5 * max(beside) + 0.01:
-        back = [beside[0], beside[-1]]
-    away = np.abs(positions - z)
-    nearest = int(away.argmin())
-    if away.min() > back[nearest > below] / 2 + 2 * TIE * spacing:
-        return set()
-    return set(np.flatnonzero(away <= away.min() + 2 * TIE * spacing).tolist())
-
-
 @given(widths=steps, share=st.floats(-0.2, 1.2), snap=st.booleans())
 def test_nearest_slices_is_brute_force(widths, share, snap):
     positions = positions_of(widths)
@@ -48,7 +30,7 @@ def test_nearest_slices_is_brute_force(widths, share, snap):
     if snap:  # on the middles between slices, where the ties are
         z = np.round(z * 8) / 8
     low, high = nearest_slices(positions, z)
-    assert {int(low), int(high)} - {-1} == brute_slices(positions, z)
+    assert {int(low), int(high)} - {-1} == oracle.nearest_slices(positions, float(z), 2 * TIE)
 
 
 ON_A_TIE = {0.5: (0, 1), 0.5 - 0.9e-6: (0, 1), 0.5 + 0.9e-6: (0, 1), 1.7: (1, 2)}

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import oracle
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,14 +42,7 @@ def brute(mask, stack, spacing):
 
 
 def tied_slices(positions, z):
-    """Nearest slices; none where z is farther than half the local spacing from all."""
-    gaps = np.diff(positions)
-    between = [i for i in range(len(gaps)) if positions[i] <= z < positions[i + 1]]
-    spacing = gaps[between[0]] if between else gaps[0] if z < positions[0] else gaps[-1]
-    away = np.abs(positions - z)
-    if away.min() > spacing * (0.5 + TIE):
-        return []
-    return [k for k in range(len(positions)) if away[k] <= away.min() + 2 * TIE * spacing]
+    return sorted(oracle.nearest_slices(positions, z, TIE))
 
 
 def tied_pixels(index, size):
@@ -94,12 +88,19 @@ def test_ties_belong_to_any_tied_voxel():
 
 
 def test_points_beyond_every_voxel_are_never_in():
-    stack = stack_of([1.0, 4.0], (0.0, 0.0), (1.0, 1.0))
-    lattice = lesion_lattice(VoxelROI("r", (0, 0, 0), np.ones((3, *SHAPE), bool)), stack, 0.5)
+    stack = stack_of([1.0, 4.0, 3.0], (0.0, 0.0), (1.0, 1.0))
+    lattice = lesion_lattice(VoxelROI("r", (0, 0, 0), np.ones((4, *SHAPE), bool)), stack, 0.5)
     z, y, x = (sorted({p[axis] * 0.5 for p in points_of(lattice)}) for axis in range(3))
-    assert (z[0], z[-1]) == (-0.5, 7.0)
+    assert (z[0], z[-1]) == (-0.5, 9.5)
     assert (y[0], y[-1]) == (-0.5, 4.5)
     assert (x[0], x[-1]) == (-0.5, 5.5)
+
+
+def test_a_voxel_does_not_reach_into_a_gap():
+    """4 mm between slices 1 mm apart: half a millimetre is reached from below, half of 2 mm from above."""
+    stack = stack_of([1.0, 4.0, 2.0], (0.0, 0.0), (1.0, 1.0))
+    lattice = lesion_lattice(VoxelROI("r", (0, 0, 0), np.ones((4, *SHAPE), bool)), stack, 0.5)
+    assert sorted({p[0] * 0.5 for p in points_of(lattice)}) == [-0.5, 0, 0.5, 1, 1.5, *np.arange(4, 8.25, 0.5)]
 
 
 def test_voxels_between_lattice_points_keep_the_nearest_point():

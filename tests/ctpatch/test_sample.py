@@ -1,6 +1,7 @@
 """HU on planes: linear phantoms, the zones at the image's border, and the slice-by-slice formula."""
 
 import numpy as np
+import oracle
 import pytest
 
 from ctpatch.geometry import SliceStack
@@ -9,7 +10,7 @@ from ctpatch.patches.sample import needed_box, patch_extent, sample_planes
 
 AIR = -1024
 EVEN = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0)
-UNEVEN = (0.0, 2.0, 3.0, 6.0, 10.0, 11.5)
+UNEVEN = (0.0, 2.0, 3.5, 6.0, 9.2, 11.5)
 
 
 class MemoryImage:
@@ -60,7 +61,8 @@ def by_the_formula(image, at):
 def value_at(image, x, y, z):
     positions, hu = image.stack.positions, image.hu
     first, last = positions[0], positions[-1]
-    if z < first - (positions[1] - first) / 2 - 1e-9 or z > last + (last - positions[-2]) / 2 + 1e-9:
+    below, above = oracle.reaches(positions)
+    if z < first - below[0] - 1e-9 or z > last + above[-1] + 1e-9:
         return AIR
     k = max(i for i in range(len(positions) - 1) if positions[i] <= max(z, first))
     w = min(max((z - positions[k]) / (positions[k + 1] - positions[k]), 0.0), 1.0)
@@ -148,17 +150,26 @@ def test_zones_in_plane():
 
 @pytest.mark.parametrize(("end", "edge"), [(0, 700), (-1, 900)])
 def test_zones_along_the_normal(end, edge):
-    """Half the end spacing beyond the end slices; 2 mm below, 1.5 mm above in UNEVEN."""
+    """Half the end spacing beyond the end slices; 2 mm below, 2.3 mm above in UNEVEN."""
     hu = np.full((6, 20, 20), 100.0)
     hu[0], hu[-1] = 700, 900
     image = MemoryImage(hu, UNEVEN)
-    reach = 1.0 if end == 0 else 0.75
+    reach = 1.0 if end == 0 else 1.15
     patch, _ = sample_planes(image, planes_at((10, 10, UNEVEN[end]), plane=1), 0.05)
     beyond = (0.05 * (np.arange(64) - 32)) * (-1 if end == 0 else 1)
     column = patch[0, :, 32]
     assert (column[beyond > reach + 1e-6] == AIR).all()
     assert (column[(beyond >= 0) & (beyond <= reach + 1e-9)] == edge).all()
     assert np.count_nonzero(beyond > reach + 1e-6) > 5
+
+
+def test_beyond_a_stray_end_slice_the_image_reaches_as_usual():
+    hu = np.full((4, 20, 20), 100.0)
+    image = MemoryImage(hu, (0.0, 2.0, 4.0, 104.0))
+    patch, _ = sample_planes(image, planes_at((10, 10, 104), plane=1), 0.5)
+    column = patch[0, :, 32]
+    assert (column[:35] == 100).all()  # 32: the slice itself
+    assert (column[35:] == AIR).all()
 
 
 def test_border_is_never_blended_with_air():

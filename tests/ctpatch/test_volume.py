@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 
 from ctpatch.errors import InputError
 from ctpatch.images.image import Box
-from ctpatch.images.volume import CTVolume, is_volume_file, open_volume, read_volume
+from ctpatch.images import volume as volumes
+from ctpatch.images.volume import CTVolume, is_volume_file, open_volume
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FORMATS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -52,6 +53,11 @@ def write(path: Path, voxels: np.ndarray = VOXELS, direction: Any = LPS, compres
     image.SetDirection(np.asarray(direction).ravel().tolist())
     sitk.WriteImage(image, str(path), compress)
     return path
+
+
+def read_volume(path: Path | str) -> CTVolume:
+    """A volume of any values; these are too small for a CT's."""
+    return volumes.read_volume(path, {"units"})
 
 
 def whole(volume: CTVolume) -> np.ndarray:

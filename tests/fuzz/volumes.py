@@ -38,7 +38,7 @@ def volume_target(folder: Path) -> Target:
     seeds = list(_files(folder, VOXELS)) + list(_files(folder, VOXELS.astype(np.float32), (1, 2)))
 
     def read(data: bytes) -> tuple[CTVolume, np.ndarray]:
-        volume = read_volume(_written(folder, data))
+        volume = read_volume(_written(folder, data), {"units"})
         return volume, read_all(volume)
 
     return Target("volume", seeds, change_volume, read, lambda found, _: judge_volume(*found))
