@@ -211,7 +211,9 @@ def nearest_slices(positions: Floats, z: ArrayLike) -> NDArray[np.intp]:
     low = below + (t > 0.5 + TIE)
     high = below + (t >= 0.5 - TIE)
     down, up = half_spacings(positions)
-    reached = np.where(t > 0.5 + TIE, np.abs(1 - t) <= down[below + 1] / step + TIE, np.abs(t) <= up[below] / step + TIE)
+    reached = np.where(
+        t > 0.5 + TIE, np.abs(1 - t) <= down[below + 1] / step + TIE, np.abs(t) <= up[below] / step + TIE
+    )
     return np.where(reached[..., None], np.stack([low, high], axis=-1), -1)
 
 

@@ -158,6 +158,21 @@ def refused(folder: Path, found: str, do: str = "", path: str = "", **cells: str
     return one_line(folder, result, checked, found, do, path)
 
 
+def refused_when_built(folder: Path, **cells: str) -> str:
+    """Build what only pixels show to be wrong, which a check does not decode; the refusal."""
+    manifest(folder, **cells)
+    result = build(folder)
+    assert check(folder).status == 0
+    assert result.status == 2, result
+    assert not (folder / "s.h5").exists()
+    assert len(result.err) == 1, result.err
+    line = result.err[0].removeprefix("ctpatch: ")
+    match = REFUSAL.fullmatch(line)
+    assert match, line
+    assert match["row"] == "2"
+    return line
+
+
 def one_line(folder: Path, result: Run, checked: Run, found: str, do: str = "", path: str = "") -> re.Match[str]:
     """The single refusal that build printed, once its form and its agreement with check's are asserted."""
     assert len(result.err) == 1, result.err

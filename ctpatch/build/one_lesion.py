@@ -13,10 +13,10 @@ from ..contours import open_mask
 from ..contours.roi import DrawnROI, References, VoxelROI
 from ..errors import InputError, located
 from ..geometry import Floats, SliceStack, find_gaps, half_spacings, nearest_pixels
-from ..images.image import Image
+from ..images.image import Image, refuse_faults
 from ..images.series import read_series
 from ..lesion.lattice import LesionLattice, lesion_lattice
-from ..lesion.mask import lesion_mask
+from ..lesion.mask import mask_on_image
 from ..manifest import Row
 from ..patches.planes import Planes, center_plane, lesion_rng, random_planes
 from ..patches.render import render
@@ -71,7 +71,7 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
         assert roi is not None
         mask, lattice, notes = _locate(roi, image, row, recipe)
         planes = _place(lattice, row, recipe)
-    notes += tuple(_check_gaps(image.stack, planes, lattice, row, recipe))
+    notes += tuple(_check_reach(image, planes, lattice, row, recipe))
     return LesionPlan(row, image, mask, planes, image.notes + notes)
 
 
@@ -123,7 +123,7 @@ def read_image(row: Row, refers: References = NO_REFERENCES) -> Image:
 
     if is_volume_file(row.image):
         return read_volume(row.image, row.accept)
-    return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids, row.accept)
+    return read_series(row.image, row.series_uid, refers.series_uids, refers.sop_uids, row.accept, row.acquisition)
 
 
 def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
@@ -145,7 +145,11 @@ def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
     below, above = half_spacings(stack.positions)
     reached = -below[0] <= point[2] <= stack.positions[-1] + above[-1]
     column, line = stack.to_pixels(point, int(np.abs(stack.positions - point[2]).argmin()))
-    if not reached or nearest_pixels(stack.shape[0], line).max() < 0 or nearest_pixels(stack.shape[1], column).max() < 0:
+    if (
+        not reached
+        or nearest_pixels(stack.shape[0], line).max() < 0
+        or nearest_pixels(stack.shape[1], column).max() < 0
+    ):
         shown = " ".join(f"{v:g}" for v in center)
         raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
     return point
@@ -155,7 +159,7 @@ def _locate(
     roi: DrawnROI | VoxelROI, image: Image, row: Row, recipe: Recipe
 ) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
     with located(row.mask or ""):
-        mask = lesion_mask(roi, image.stack, row.accept)
+        mask = mask_on_image(roi, image, row.accept)
     return mask, lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
 
 
@@ -172,15 +176,16 @@ def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
     )
 
 
-def _check_gaps(
-    stack: SliceStack, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe
+def _check_reach(
+    image: Image, planes: Planes, lattice: LesionLattice | None, row: Row, recipe: Recipe
 ) -> Iterator[str]:
-    """Refuse a missing slice within reach of the lesion or its patches, unless the row accepts it."""
+    """Refuse a fault, or a missing slice unless the row accepts it, within reach of the lesion or its patches."""
     low, high = (extent[2] for extent in patch_extent(*planes.pixels(recipe.spacing_mm)))
     if lattice:
         low = min(low, lattice.corner[0] * recipe.spacing_mm)
         high = max(high, (lattice.corner[0] + len(lattice.inside) - 1) * recipe.spacing_mm)
-    for gap in find_gaps(stack.positions):
+    refuse_faults(image, low, high)
+    for gap in find_gaps(image.stack.positions):
         if low >= gap.stop or high <= gap.start:
             continue
         if "gap" not in row.accept:

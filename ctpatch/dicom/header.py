@@ -39,6 +39,9 @@ TAGS = {
     0x00200037: "ImageOrientationPatient",
     0x00200052: "FrameOfReferenceUID",
     0x00200100: "TemporalPositionIdentifier",
+    0x00209161: "ConcatenationUID",
+    0x00209162: "InConcatenationNumber",
+    0x00209163: "InConcatenationTotalNumber",
     0x00280002: "SamplesPerPixel",
     0x00280004: "PhotometricInterpretation",
     0x00280008: "NumberOfFrames",
@@ -70,6 +73,8 @@ _BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
+    "InConcatenationNumber",
+    "InConcatenationTotalNumber",
 }
 _BINARY_VR = {"", "US", "SS", "UN", "OW"}  # empty where VRs are implicit
 _DECIMAL_VR = {"", "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UT", "CS"}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
 TISSUE_HU = (-900, 2000)
 """Padding in this range is a tissue's value: whether such a pixel is padding or the patient, nothing tells."""
+MEASURES = ("KVP", "SliceThickness", "TriggerTime")
+"""Elements that are one number, however many decimals it is written with."""
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
 
 
@@ -55,6 +57,8 @@ class Slice:
         Lowest and highest stored value declared as padding.
     frame : int
         Which frame of the file.
+    own : mapping of str to str
+        What the frame says itself, by the keyword that a single-frame image has for it.
     """
 
     header: Header
@@ -67,11 +71,24 @@ class Slice:
     intercept: float
     padding: tuple[int, int] | None
     frame: int = 0
+    own: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
         """The file it is in."""
         return self.header.path
+
+    def told(self, keyword: str) -> str:
+        """What the frame says, or else its file, of one element; empty when neither does."""
+        text = self.own.get(keyword) or self.header.text(keyword)
+        return plain_number(text) if keyword in MEASURES else text
+
+    def same_pixels(self, other: Slice) -> bool:
+        """Whether another slice has the same values in every pixel."""
+        if (self.slope, self.intercept, self.shape) != (other.slope, other.intercept, other.shape):
+            return False
+        (a, b) = (piece.format.values(piece._containers((0, piece.shape[0]))) for piece in (self, other))
+        return bool(np.array_equal(a, b))
 
     def read_hu(self, rows: tuple[int, int], columns: tuple[int, int]) -> NDArray[np.float32]:
         """HU of a window of the slice, (rows, columns) float32.
@@ -88,8 +105,10 @@ class Slice:
         padding = (stored >= self.padding[0]) & (stored <= self.padding[1])
         doubtful = hu[padding & (hu > TISSUE_HU[0]) & (hu <= TISSUE_HU[1])]
         if len(doubtful):
-            found = f"PixelPaddingValue means {doubtful[0]:g} HU, which {len(doubtful)} pixels where patches are cut have"
-            do = "mend the header, or put padding into the column accept: it keeps them as they are"
+            found = (
+                f"PixelPaddingValue means {doubtful[0]:g} HU, which {len(doubtful)} pixels where patches are cut have"
+            )
+            do = "mend the header, or put padding into the column accept to keep them as they are"
             raise InputError(found, do, self.path, kind="padding")
         return clean_hu(hu, padding)
 
@@ -110,6 +129,14 @@ class Slice:
     def _decoded(self) -> NDArray[Any]:
         (decoded,) = decode(self.path, self.header.transfer_syntax, self.shape, [self.frame])
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
+
+
+def plain_number(text: str) -> str:
+    """A number in one way of writing it, whatever its decimals; other text as it is."""
+    try:
+        return f"{float(text):g}"
+    except ValueError:
+        return text
 
 
 def read_slice(header: Header, accept: Set[str] = frozenset()) -> Slice:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..dicom.dataset import parsing, read_dataset
@@ -65,7 +66,51 @@ def _frame_slice(header: Header, shared: Dataset | None, group: Dataset, number:
         intercept=numbers(pixel_value, "RescaleIntercept", 1)[0],
         padding=None if "padding" in accept else padding_range(header),
         frame=number,
+        own=_own(group, shared),
     )
+
+
+_OWN = {
+    "AcquisitionNumber": ("FrameContentSequence", "FrameAcquisitionNumber"),
+    "TemporalPositionIdentifier": ("FrameContentSequence", "TemporalPositionIndex"),
+    "AcquisitionTime": ("FrameContentSequence", "FrameAcquisitionDateTime"),
+    "KVP": ("CTXRayDetailsSequence", "KVP"),
+    "ConvolutionKernel": ("CTReconstructionSequence", "ConvolutionKernel"),
+    "SliceThickness": ("PixelMeasuresSequence", "SliceThickness"),
+}
+"""Where a frame says what a single-frame image says under these keywords."""
+
+
+def _own(group: Dataset, shared: Dataset | None) -> dict[str, str]:
+    found = {}
+    for keyword, (sequence, name) in _OWN.items():
+        for place in (shared, group):  # a frame's own goes before what all share
+            item = _first(place, sequence)
+            if item is not None and (value := str(item.get(name, "") or "")):
+                found[keyword] = value
+    if types := _frame_types(group, shared):
+        found["ImageType"] = "\\".join(types)
+    return found
+
+
+def check_concatenation(headers: Sequence[Header], path: Path) -> None:
+    """Refuse several files in one series with multi-frame ones, unless they are all parts of one concatenation.
+
+    A multi-frame image may be sent in parts (PS3.3 C.7.6.16.2.2.4); each part has its frames' own functional groups.
+    """
+    uids = {header.text("ConcatenationUID") for header in headers}
+    if len(uids) > 1 or "" in uids:
+        many = sum((header.number("NumberOfFrames") or 1) > 1 for header in headers)
+        found = f"{len(headers)} files in one series with {many} multi-frame ones, which are no parts of one image"
+        raise InputError(found, "give a folder with one of them", path)
+    numbers = sorted(header.number("InConcatenationNumber") or 0 for header in headers)
+    total = max(header.number("InConcatenationTotalNumber") or numbers[-1] for header in headers)
+    missing = sorted(set(range(1, total + 1)) - set(numbers))
+    if missing:
+        found = f"part {', '.join(map(str, missing[:9]))} of {total} of the concatenated image is missing"
+        raise InputError(found, "complete the series", path, kind="cut-off")
+    if len(numbers) != total:
+        raise InputError(f"{len(numbers)} parts of a concatenated image of {total}", "export the series again", path)
 
 
 def _frame_types(*places: Dataset | None) -> list[str]:

@@ -13,6 +13,8 @@ from ..errors import InputError, short_uid
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
+_SHOWN = 4
+"""Series that a message lists."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,33 @@ def choose_series(
         return series[chosen[0]], (
             f"{len(series)} CT series in the folder; the one that the contours refer to is used",
         )
+    if len(series) > 2 and all(len(headers) == 1 for headers in series.values()):
+        found = f"{len(series)} CT series of one image each"
+        do = "put series into the column accept if they are one stack, or name one in series_uid"
+        raise InputError(found, do, folder.path, kind="many-series")
     raise InputError(f"{len(series)} CT series: {_listing(series)}", "name one in series_uid", folder.path)
+
+
+def join_series(folder: Folder) -> tuple[tuple[Header, ...], tuple[str, ...]]:
+    """The images of all series that have a single one, as one series, and a note of it.
+
+    De-identification may give each slice a SeriesInstanceUID of its own; series of several images are none of these.
+
+    Raises
+    ------
+    InputError
+        When there are not two such, or images are of different patients or studies.
+    """
+    alone = [headers[0] for headers in folder.series.values() if len(headers) == 1]
+    alone = [header for header in alone if not is_localizer(header)]
+    if len(alone) < 2:
+        found = f"{len(alone)} CT series of one image, so accept=series has nothing to join"
+        raise InputError(found, "take series out of the column accept", folder.path)
+    for keyword in ("StudyInstanceUID", "PatientID"):
+        if len(values := {header.text(keyword) for header in alone}) > 1:
+            found = f"the {len(alone)} images have {len(values)} values of {keyword}"
+            raise InputError(found, "give a folder with one of them", folder.path)
+    return tuple(alone), (f"{len(alone)} images with a SeriesInstanceUID each are one series, as the manifest says",)
 
 
 def _files(path: Path) -> list[Path]:
@@ -101,7 +129,8 @@ def _listing(series: dict[str, tuple[Header, ...]]) -> str:
         first = series[uid][0]
         return f"{short_uid(uid)} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"
 
-    return "; ".join(line(uid) for uid in series)
+    more = len(series) - _SHOWN
+    return "; ".join(line(uid) for uid in list(series)[:_SHOWN]) + (f"; and {more} others" if more > 0 else "")
 
 
 def drop_copies(headers: Sequence[Header]) -> tuple[tuple[Header, ...], int]:

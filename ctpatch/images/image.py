@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from ..geometry import SliceStack
 
 AIR = -1024
@@ -30,6 +31,15 @@ class Box:
         return tuple(stop - start for start, stop in (self.slices, self.rows, self.columns))  # type: ignore[return-value]
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A part of an image between two positions along the normal (mm) that must not be used, and why."""
+
+    start: float
+    stop: float
+    error: InputError
+
+
 class Image(Protocol):
     """A CT image on its own grid.
 
@@ -49,6 +59,8 @@ class Image(Protocol):
         Digest of (some of) the pixels as stored: equal for a copy under other identifiers.
     notes : tuple of str
         What deserves a line in the report.
+    faults : tuple of Fault
+        Parts that must not be used.
     """
 
     @property
@@ -86,9 +98,21 @@ class Image(Protocol):
         """Lines for the report."""
         ...
 
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Parts that must not be used."""
+        ...
+
     def read_hu(self, box: Box) -> NDArray[np.float32]:
         """HU of a box, float32 (z, y, x): rescaled, padding and anything below at `AIR`, clipped at `HU_MAX`."""
         ...
+
+
+def refuse_faults(image: Image, low: float, high: float) -> None:
+    """Refuse an image that has a fault between two positions along the normal, mm."""
+    for fault in image.faults:
+        if low < fault.stop and high > fault.start:
+            raise fault.error
 
 
 def clean_hu(hu: NDArray[np.float64], padding: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,25 +28,19 @@ from ..geometry import (
     position_tolerance,
 )
 from .ct_image import Slice, read_slice
-from .enhanced_ct import read_frames
-from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, read_folder
-from .image import Box
-
-_SPLITTERS = (  # what tells two images at one position apart, most telling first
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "KVP",
-    "ConvolutionKernel",
-    "SliceThickness",
-    "ImageType",
-    "InstanceNumber",
+from .enhanced_ct import check_concatenation, read_frames
+from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, join_series, read_folder
+from .image import Box, Fault
+from .stacks import (
+    Meant,
+    at_one_position,
+    of_acquisition,
+    referred,
+    refuse_stacks,
+    split_by,
+    without_doubles,
+    without_repeats,
 )
-_ALTERNATING = ("TemporalPositionIdentifier", "AcquisitionNumber", "KVP", "ConvolutionKernel", "SliceThickness")
-"""What is one value in a stack, or one after another: slices whose values alternate are several stacks. Not
-AcquisitionTime, which scanners that step write in any order, nor ImageType."""
-
 
 SPACING_TOLERANCE = 1e-5
 """Relative difference of two PixelSpacings that is rounding."""
@@ -63,6 +56,7 @@ class CTSeries:
     sop_uids: tuple[str, ...]
     slices: tuple[Slice, ...]
     notes: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
 
     @property
     def lossy(self) -> bool:
@@ -94,6 +88,7 @@ def read_series(
     referenced: Iterable[str] = (),
     referenced_sops: Iterable[str] = (),
     accept: Set[str] = frozenset(),
+    acquisition: str = "",
 ) -> CTSeries:
     """The CT series of a folder.
 
@@ -108,7 +103,10 @@ def read_series(
         several stacks in one series.
     accept : set of str
         The row's words: `units` takes values for HU that the header calls something else,
-        `padding` keeps pixels that it declares padding.
+        `padding` keeps pixels that it declares padding, `series` takes slices with a SeriesInstanceUID each as one
+        series.
+    acquisition : str
+        Which of several stacks in the series: an AcquisitionNumber, or a value of what else tells them apart.
 
     Raises
     ------
@@ -116,7 +114,11 @@ def read_series(
         When no single coherent stack of CT slices with HU is found.
     """
     folder = read_folder(path)
-    headers, notes = choose_series(folder, series_uid, frozenset(referenced), frozenset(referenced_sops))
+    sop_uids = frozenset(referenced_sops)
+    if "series" in accept:
+        headers, notes = join_series(folder)
+    else:
+        headers, notes = choose_series(folder, series_uid, frozenset(referenced), sop_uids)
     if folder.others:
         notes += (f"{folder.others} other files in the folder were left aside",)
     headers, dropped = drop_copies(headers)
@@ -130,40 +132,61 @@ def read_series(
     if "padding" in accept:
         notes += ("pixels of the declared padding value are kept as they are; accepted by the manifest",)
     slices = _read_slices(headers, accept, path)
-    return _stack(slices, frozenset(referenced_sops), notes, path)
+    return _series(slices, Meant(acquisition, sop_uids), notes, path)
 
 
 def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> list[Slice]:
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT]
-    if enhanced and len(headers) > 1:
-        found = f"{len(headers)} files in one series with {len(enhanced)} multi-frame ones"
-        raise InputError(found, "keep one Enhanced CT file, or the single-frame ones", path)
-    _check_rescale(headers if not enhanced else (), path)
-    return read_frames(enhanced[0], accept) if enhanced else [read_slice(header, accept) for header in headers]
+    if not enhanced:
+        _check_rescale(headers, path)
+        return [read_slice(header, accept) for header in headers]
+    if len(headers) > 1 or headers[0].text("ConcatenationUID"):
+        check_concatenation(headers, path)
+    return [piece for header in enhanced for piece in read_frames(header, accept)]
 
 
-def _stack(slices: Sequence[Slice], referenced: frozenset[str], notes: tuple[str, ...], path: Path) -> CTSeries:
-    """Slices in order along the normal, with everything that must be alike checked."""
+def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path: Path) -> CTSeries:
+    """Slices as one stack in order along the normal, with everything that must be alike checked."""
+    if meant.acquisition:
+        slices, note = of_acquisition(slices, meant.acquisition, path)
+        notes += (f"of the series only the {len(slices)} images of {note}, as the manifest says",)
+    stack, ordered = _in_order(slices, path)
+    groups = at_one_position(stack.positions)
+    once = without_repeats(ordered, groups, meant.sop_uids)
+    if repeated := len(ordered) - len(once):
+        note = f"{repeated} images are there twice, with the same pixels under another UID, and count once"
+        return _series(once, Meant(sop_uids=meant.sop_uids), (*notes, note), path)
+    keyword = split_by(ordered, groups)
+    if keyword and (chosen := referred(ordered, keyword, meant.sop_uids)):
+        note = f"the series holds several stacks; that of {keyword} {chosen[0].told(keyword)}"
+        return _series(chosen, Meant(), (*notes, f"{note}, which the contours refer to, is used"), path)
+    refuse_stacks(ordered, groups, keyword, path)
+    faults: tuple[Fault, ...] = ()
+    if len(groups) < len(ordered):
+        single, faults = without_doubles(ordered, stack.positions, groups, meant.sop_uids, path)
+        stack, ordered = _in_order(single, path)
+        groups = [[k] for k in range(len(ordered))]
+        refuse_stacks(ordered, groups, split_by(ordered, groups), path)
+        notes += tuple(f"{fault.error.found}; an error only where patches are cut" for fault in faults)
+    return CTSeries(
+        stack=stack,
+        uid=ordered[0].header.text("SeriesInstanceUID"),
+        frame_of_reference=ordered[0].header.text("FrameOfReferenceUID"),
+        sop_uids=tuple(piece.header.text("SOPInstanceUID") for piece in ordered),
+        slices=tuple(ordered),
+        notes=notes + tuple(_geometry_notes(stack, ordered)) + tuple(_pixel_notes(ordered)),
+        faults=faults,
+    )
+
+
+def _in_order(slices: Sequence[Slice], path: Path) -> tuple[SliceStack, list[Slice]]:
+    """The stack of slices that are alike in all that a stack has one of, and they in its order."""
     lowest = _lowest(slices)
     _check_alike(slices, lowest, path)
     axes = _common_axes(slices, lowest, path)
     with located(path):
         stack, order = make_stack(axes, [s.position for s in slices], lowest.spacing, lowest.shape)
-    ordered = tuple(slices[i] for i in order)
-    keyword, groups = _splitter(stack, ordered)
-    if keyword and (chosen := _referred(ordered, keyword, referenced)):
-        value = chosen[0].header.text(keyword)
-        note = f"the series holds several stacks; that of {keyword} {value}, which the contours refer to, is used"
-        return _stack(chosen, referenced, (*notes, note), path)
-    _check_positions(ordered, groups, keyword, path)
-    return CTSeries(
-        stack=stack,
-        uid=lowest.header.text("SeriesInstanceUID"),
-        frame_of_reference=lowest.header.text("FrameOfReferenceUID"),
-        sop_uids=tuple(piece.header.text("SOPInstanceUID") for piece in ordered),
-        slices=ordered,
-        notes=notes + tuple(_geometry_notes(stack, ordered)) + tuple(_pixel_notes(ordered)),
-    )
+    return stack, [slices[i] for i in order]
 
 
 def _check_rescale(headers: Sequence[Header], path: Path) -> None:
@@ -211,75 +234,6 @@ def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
             found = f"ImageOrientationPatient of {piece.path.name!r} moves its far corner by {moved:.3g} px"
             raise InputError(found, "take out the images that do not belong to the stack", path)
     return axes
-
-
-def _check_positions(slices: Sequence[Slice], groups: Sequence[NDArray[np.intp]], keyword: str, path: Path) -> None:
-    """Refuse several images at one position, and stacks that lie within each other; `keyword` tells them apart."""
-    twins = next((group for group in groups if len(group) > 1), None)
-    if twins is None:
-        _check_interleaved(slices, keyword, path)
-        return
-    sizes = {len(group) for group in groups}
-    if len(sizes) == 1:
-        found = f"{len(groups)} positions with {sizes.pop()} images each: {_told_apart(keyword, slices)}"
-        raise InputError(found, "give a folder with one of them (a time point, an acquisition)", path)
-    a, b = slices[twins[0]], slices[twins[1]]
-    differing = [k for k in _SPLITTERS if a.header.text(k) != b.header.text(k)]
-    what = ", ".join(f"{k} {a.header.text(k) or 'none'} / {b.header.text(k) or 'none'}" for k in differing)
-    found = (
-        f"two images at one position, {a.path.name!r} (SOPInstanceUID …{a.header.text('SOPInstanceUID')[-12:]}) and "
-        f"{b.path.name!r} (…{b.header.text('SOPInstanceUID')[-12:]}): {what or 'only the pixels differ'}"
-    )
-    raise InputError(found, "keep the right one of the two", path)
-
-
-def _check_interleaved(slices: Sequence[Slice], keyword: str, path: Path) -> None:
-    """Refuse time points or reconstructions whose slices alternate: they are several stacks, not a finer one."""
-    if keyword:
-        values = Counter(piece.header.text(keyword) for piece in slices)
-        shown = ", ".join(f"{value or 'none'!r} ({n})" for value, n in values.most_common(6))
-        found = f"stacks of different {keyword} lie within each other: {shown}"
-        raise InputError(found, "give a folder with one of them", path, kind="two-stacks")
-
-
-def _alternating(slices: Sequence[Slice]) -> str:
-    """What tells stacks apart whose slices alternate along the normal; empty for one stack, or one after another."""
-    for keyword in _ALTERNATING:
-        values = [piece.header.text(keyword) for piece in slices]
-        changes = sum(a != b for a, b in pairwise(values))
-        if changes >= len(set(values)) > 1:
-            return keyword
-    return ""
-
-
-def _splitter(stack: SliceStack, slices: Sequence[Slice]) -> tuple[str, list[NDArray[np.intp]]]:
-    """What tells whole stacks in one series apart, empty for one; and the slices that share each position."""
-    steps = np.diff(stack.positions)
-    tolerance = position_tolerance(float(np.median(steps)))
-    groups = np.split(np.arange(len(slices)), np.flatnonzero(steps > tolerance) + 1)
-    if len(groups) == len(slices):
-        return _alternating(slices), groups
-    whole = len({len(group) for group in groups}) == 1
-    return next((k for k in _SPLITTERS if whole and _tells_apart(k, groups, slices)), ""), groups
-
-
-def _tells_apart(keyword: str, groups: Sequence[NDArray[np.intp]], slices: Sequence[Slice]) -> bool:
-    return all(len({slices[i].header.text(keyword) for i in group}) == len(group) for group in groups)
-
-
-def _referred(slices: Sequence[Slice], keyword: str, referenced: frozenset[str]) -> list[Slice]:
-    """The stack with one value of `keyword`, where all images that the contours refer to have that one."""
-    values = {s.header.text(keyword) for s in slices if s.header.text("SOPInstanceUID") in referenced}
-    chosen = [s for s in slices if len(values) == 1 and s.header.text(keyword) in values]
-    return chosen if 1 < len(chosen) < len(slices) else []
-
-
-def _told_apart(keyword: str, slices: Sequence[Slice]) -> str:
-    if not keyword:
-        return "no time or acquisition tag tells them apart"
-    counts = Counter(piece.header.text(keyword) for piece in slices)
-    shown = ", ".join(f"{value} ({n})" for value, n in sorted(counts.items())[:6])
-    return f"{keyword} tells them apart: {shown}"
 
 
 def _geometry_notes(stack: SliceStack, slices: Sequence[Slice]) -> Iterable[str]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, located
 from ..geometry import SliceStack
-from .image import Box, clean_hu
+from .image import Box, Fault, clean_hu
 from .volume_header import COPY_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
 from .voxel_grid import LPS, Grid, Reorder
 
@@ -133,6 +133,7 @@ class CTVolume:
     sop_uids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     lossy: bool = False
+    faults: tuple[Fault, ...] = ()
 
     @property
     def uid(self) -> str:

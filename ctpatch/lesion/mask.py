@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
 from ..geometry import TIE, Floats, Gap, SliceStack, find_gaps, half_spacings, nearest_slices, position_tolerance
+from ..images.image import Image, refuse_faults
 from .overlap import combine, has_channel, overlap_rule
 from .raster import fill, winding
 
@@ -32,6 +33,17 @@ class ContourPlane:
     contours: tuple[Floats, ...]
 
 
+def mask_on_image(roi: DrawnROI | VoxelROI, image: Image, accept: Set[str] = frozenset()) -> VoxelROI:
+    """Voxels of a ROI, as `lesion_mask`; an error too where the image has a fault between its ends."""
+    stack = image.stack
+    if isinstance(roi, DrawnROI):
+        places = [float(np.mean(stack.to_stack(points)[:, 2])) for points in roi.contours]
+    else:
+        places = stack.positions[[roi.corner[0], roi.corner[0] + len(roi.voxels) - 1]].tolist()
+    refuse_faults(image, min(places), max(places))
+    return lesion_mask(roi, stack, accept)
+
+
 def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = frozenset()) -> VoxelROI:
     """Voxels of a ROI.
 
@@ -42,8 +54,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     stack : SliceStack
         The image's geometry.
     accept : set of str
-        The row's words: `overlap=union` and `overlap=xor` combine partly overlapping contours of one slice, `gap` leaves
-        contours on a missing slice out; without them these are errors.
+        The row's words: `overlap=union` and `overlap=xor` combine partly overlapping contours of one slice, `gap`
+        leaves contours on a missing slice out; without them these are errors.
 
     Returns
     -------
@@ -60,8 +72,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     planes = contour_planes(roi, stack)
-    planes, missing = _in_gaps(planes, stack, accepted="gap" in accept)
-    taken, ignored = assign_planes(planes, stack)
+    present, missing = _in_gaps(planes, stack, accepted="gap" in accept)
+    taken, ignored = assign_planes(present, stack)
     rule = "xor" if roi.xor else overlap_rule(accept)
     notes = [f"the contours at {z:.4g} mm along the normal are left out: {hole}" for z, hole in missing]
     notes += [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
@@ -97,9 +109,7 @@ def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]
         away = float(np.abs(contour[:, 2] - z).max())
         if away >= half:
             found = f"a contour of ROI {roi.name!r} leaves its plane by {away:.4g} mm"
-            raise InputError(
-                f"{found}, half a slice spacing is {half:.4g} mm", "contour in the plane of the slices"
-            )
+            raise InputError(f"{found}, half a slice spacing is {half:.4g} mm", "contour in the plane of the slices")
         placed.append((z, contour))
     placed.sort(key=lambda item: item[0])
     tolerance = position_tolerance(float(np.median(steps)))

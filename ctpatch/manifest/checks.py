@@ -97,13 +97,13 @@ def doubles(rows: Sequence[Row]) -> Iterator[InputError]:
             continue
         twin = first.setdefault(hash(_what(row)), row)
         if twin is not row and _what(twin) == _what(row):
-            found = f"image, mask, roi, series_uid and center are the same as in row {twin.line}"
+            found = f"image, mask, roi, series_uid, acquisition and center are the same as in row {twin.line}"
             yield at_row(row, found, "remove one of the rows, or name the other lesion's roi")
 
 
 def _what(row: Row) -> tuple[object, ...]:
     """What a lesion is cut from."""
-    return row.image, row.mask, row.roi, row.series_uid, row.center
+    return row.image, row.mask, row.roi, row.series_uid, row.acquisition, row.center
 
 
 def file_problems(rows: Sequence[Row], root: Path) -> Iterator[InputError]:

@@ -13,7 +13,10 @@ from pathlib import Path
 from ..errors import InputError
 
 SPLITS = ("train", "val", "test")
-ACCEPTED = ("gap", "overlap=union", "overlap=xor", "frame", "resample", "units", "padding")
+ACCEPTED = (
+    *("gap", "overlap=union", "overlap=xor", "frame", "resample", "readers"),
+    *("between", "stray", "series", "units", "padding"),
+)
 """What a row may accept (column `accept`)."""
 
 
@@ -30,8 +33,8 @@ class Row:
     image_text, mask_text : str
         The paths as typed in the manifest, the mask's empty when not given; `manifest_digest` uses these, so that
         moved data keep their digest.
-    roi, series_uid : str
-        Which ROI, which series; empty when not given.
+    roi, series_uid, acquisition : str
+        Which ROI, which series, which of several stacks in it; empty when not given.
     label : str
         The major class; empty when unknown (test rows only).
     split : str
@@ -53,6 +56,7 @@ class Row:
     mask_text: str = ""
     roi: str = ""
     series_uid: str = ""
+    acquisition: str = ""
     label: str = ""
     split: str = ""
     center: tuple[float, float, float] | None = None
@@ -109,8 +113,8 @@ def manifest_digest(rows: Iterable[Row]) -> str:
 
     Per row, sorted by (patient_id, lesion_id), one line of JSON with sorted keys, no spaces, UTF-8 and a final
     newline: `accept` (sorted list), `aux` (object, unknown null), `center` (list or null), `image`, `label`,
-    `lesion_id`, `mask`, `patient_id`, `roi`, `series_uid`, `split`. Paths are as typed in the manifest with `/`
-    between their parts, so a folder that moves as a whole changes nothing.
+    `lesion_id`, `mask`, `patient_id`, `roi`, `series_uid`, `split`; and `acquisition` where it is given. Paths are
+    as typed in the manifest with `/` between their parts, so a folder that moves as a whole changes nothing.
     """
     digest = hashlib.sha256()
     for row in sorted(rows, key=lambda row: (row.patient_id, row.lesion_id)):
@@ -127,6 +131,7 @@ def manifest_digest(rows: Iterable[Row]) -> str:
             "series_uid": row.series_uid,
             "split": row.split,
         }
+        values |= {"acquisition": row.acquisition} if row.acquisition else {}
         line = json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

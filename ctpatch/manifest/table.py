@@ -20,7 +20,10 @@ from ..errors import InputError, Problems
 from .rows import ACCEPTED, Row
 from .text import NUMBER, is_missing, quoted
 
-COLUMNS = ("patient_id", "lesion_id", "image", "mask", "roi", "series_uid", "label", "split", "center", "accept")
+COLUMNS = (
+    *("patient_id", "lesion_id", "image", "mask", "roi", "series_uid", "acquisition"),
+    *("label", "split", "center", "accept"),
+)
 AUX_PREFIX = "aux_"
 HEADER_MAX = 65536
 """Characters the header line may hold (below the limit of the `csv` module for one cell)."""
@@ -213,6 +216,7 @@ def _draft(line: int, cells: Sequence[str], columns: Columns, root: Path) -> tup
         mask_text=record.typed("mask"),
         roi=sys.intern(record.text("roi")),
         series_uid=record.text("series_uid"),
+        acquisition=record.text("acquisition"),
         label=sys.intern(record.text("label")),
         split=sys.intern(record.text("split").casefold()),
         center=record.parsed(_center, "center", _UNUSABLE),

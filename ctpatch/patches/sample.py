@@ -2,7 +2,8 @@
 
 value = (1−w)·B_k + w·B_{k+1}: B_k is bilinear interpolation in slice k at the point's orthogonal projection, w comes
 from the two slices' own positions along n. The image reaches half a pixel beyond the outer pixel centres and half the
-end spacing beyond the end slices (the usual spacing where that is a gap); there edge values are clamped, and beyond it is air, never blended.
+end spacing beyond the end slices (half the usual spacing, where that is a gap); there edge values are clamped, and
+beyond it is air, never blended.
 """
 
 from __future__ import annotations

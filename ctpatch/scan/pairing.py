@@ -13,7 +13,7 @@ from ..contours import ListedROI, MaskFile, References, open_mask
 from ..errors import InputError
 from ..images.image import Image
 from ..images.series import read_series
-from ..lesion.mask import lesion_mask
+from ..lesion.mask import mask_on_image
 from .table import COLUMNS, write_rows
 from .tree import ContourFile, Series, Tree, find_files
 
@@ -133,7 +133,7 @@ def _fit(mask: MaskFile, listed: ListedROI, image: Image | InputError) -> tuple[
 
 def _read_notes(mask: MaskFile, roi: str, image: Image, accept: frozenset[str]) -> tuple[str, ...]:
     found = mask.read(roi, image, accept)
-    lesion_mask(found, image.stack, accept)
+    mask_on_image(found, image, accept)
     return found.notes
 
 

@@ -3,6 +3,7 @@
 Stacks within stacks: vtk-dicom 220, dcm2niix 887 and monai-deploy-app-sdk 532; maps sent as CT: OnkoDICOM 172.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import awkward
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 import synthetic
 from awkward import POSITIONS, edited, refused
 from pydicom.dataset import Dataset
@@ -51,7 +53,7 @@ INTERLEAVED = [
 
 
 @pytest.mark.parametrize(("positions", "ours", "theirs"), INTERLEAVED)
-def test_of_stacks_within_each_other_the_contours_choose_theirs(
+def test_157_158_of_stacks_within_each_other_the_contours_choose_theirs(
     tmp_path: Path, positions: np.ndarray, ours: dict[str, Any], theirs: dict[str, Any]
 ) -> None:
     ct = awkward.case(tmp_path)
@@ -65,20 +67,339 @@ def test_of_stacks_within_each_other_the_contours_choose_theirs(
 
 @pytest.mark.parametrize(("positions", "ours", "theirs"), INTERLEAVED)
 @pytest.mark.parametrize("accept", ["", "gap"])
-def test_stacks_within_each_other_are_refused_where_nothing_chooses(
+def test_157_158_stacks_within_each_other_are_refused_where_nothing_chooses(
     tmp_path: Path, positions: np.ndarray, ours: dict[str, Any], theirs: dict[str, Any], accept: str
 ) -> None:
     ct = awkward.case(tmp_path)
     awkward.contours(tmp_path, ct, references=False)
     said(ct, **ours)
     add_stack(ct, positions, 100, **theirs)
-    refused(tmp_path, f"stacks of different {next(iter(ours))} lie within each other", path="ct", accept=accept)
+    found = f"stacks of different {next(iter(ours))}: .* lie within each other"
+    refused(tmp_path, found, "name one in the column acquisition", path="ct", accept=accept)
 
 
-def test_acquisitions_one_after_the_other_are_one_stack(tmp_path: Path) -> None:
+def test_157_acquisitions_one_after_the_other_are_one_stack(tmp_path: Path) -> None:
     ct = awkward.case(tmp_path)
     for k, path in enumerate(ct.paths):
         edited(path, lambda dataset, k=k: setattr(dataset, "AcquisitionNumber", 1 + (k > 7)))  # type: ignore[misc]
+    awkward.assert_linear(awkward.built(tmp_path), ct)
+
+
+@pytest.mark.parametrize(("positions", "ours", "theirs"), INTERLEAVED)
+@pytest.mark.parametrize("spelling", ["right", "wrong"])
+def test_157_158_172_the_column_acquisition_chooses(
+    tmp_path: Path, positions: np.ndarray, ours: dict[str, Any], theirs: dict[str, Any], spelling: str
+) -> None:
+    ct = awkward.case(tmp_path)
+    awkward.contours(tmp_path, ct, references=False)
+    said(ct, **ours)
+    add_stack(ct, positions, 100, **theirs)
+    (keyword, value), (_, other) = *ours.items(), *theirs.items()
+    if spelling == "wrong":
+        listed = f"no acquisition 'x': .*{keyword}: ({value} .*{other}|{other} .*{value}) "
+        refused(tmp_path, listed, "name one in the column acquisition", path="ct", acquisition="x")
+        return
+    store = awkward.built(tmp_path, acquisition=str(value))
+    awkward.assert_linear(store, ct)
+    assert f"images of {keyword} {value}, as the manifest says" in store.notes
+
+
+@pytest.mark.parametrize("acquisition", ["1", "2"])
+def test_172_of_two_phases_at_the_same_positions_the_named_one(tmp_path: Path, acquisition: str) -> None:
+    """Of other pixel spacing, so that they would be no stack."""
+    ct = awkward.case(tmp_path)
+    awkward.contours(tmp_path, ct, references=False)
+    said(ct, AcquisitionNumber=1)
+    add_stack(ct, POSITIONS, 100, AcquisitionNumber=2)
+    refused(tmp_path, r"16 positions with 2 images each: AcquisitionNumber: 1 \(16\), 2 \(16\)", path="ct")
+    store = awkward.built(tmp_path, acquisition=acquisition)
+    raised = np.array(awkward.ORIGIN) - np.array([0, 0, 20 * (acquisition == "2")])
+    awkward.assert_linear(store, ct, origin=raised)
+
+
+@pytest.mark.parametrize("acquisition", ["80", "140"])
+@pytest.mark.parametrize("where", ["KVP", "FrameAcquisitionNumber"])
+def test_172_of_two_energies_in_one_enhanced_file_the_named_one(tmp_path: Path, acquisition: str, where: str) -> None:
+    places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "slope": 1 / 16}
+    hu = np.repeat(awkward.hu(), 2, axis=0)
+    hu[1::2] += 100
+    ct = synthetic.write_enhanced(tmp_path / "ct" / "all.dcm", hu, positions=np.repeat(POSITIONS, 2), **places)
+    lesion = awkward.series(tmp_path, name="lesion", frame_uid=ct.frame_uid, series_uid=ct.series_uid)
+    awkward.contours(tmp_path, lesion, references=False)
+
+    def change(dataset: Dataset) -> None:
+        for frame, group in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+            item, value = Dataset(), (80, 140)[frame % 2]
+            if where == "KVP":
+                item.KVP = value
+                group.CTXRayDetailsSequence = [item]
+            else:
+                item.FrameAcquisitionNumber = value
+                group.FrameContentSequence = [item]
+
+    edited(tmp_path / "ct" / "all.dcm", change)
+    refused(tmp_path, "16 positions with 2 images each: .*: 140 .*, 80 ", "column acquisition", path="ct")
+    raised = np.array(awkward.ORIGIN) - np.array([0, 0, 20 * (acquisition == "140")])
+    awkward.assert_linear(awkward.built(tmp_path, acquisition=acquisition), lesion, origin=raised)
+
+
+def test_172_an_acquisition_after_another_can_be_named(tmp_path: Path) -> None:
+    ct = awkward.case(tmp_path)
+    for k, path in enumerate(ct.paths):
+        edited(path, lambda dataset, k=k: setattr(dataset, "AcquisitionNumber", 1 + (k > 12)))  # type: ignore[misc]
+    store = awkward.built(tmp_path, acquisition="1")
+    assert "only the 13 images of AcquisitionNumber 1" in store.notes
+    store.path.unlink()
+    refused(tmp_path, "a contour lies 24 mm off every slice", acquisition="2")
+
+
+# -- One image twice, one position twice, a stray slice ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("drawn_on", ["first", "second"])
+@pytest.mark.parametrize("syntax", ["explicit", "implicit"])
+def test_176_images_sent_again_count_once(tmp_path: Path, drawn_on: str, syntax: str) -> None:
+    ct = awkward.case(tmp_path, transfer_syntax=syntax)
+    add_stack(ct, POSITIONS, 0)
+    for k, path in enumerate(sorted(ct.folder.glob("more*"))):
+        edited(path, lambda dataset, k=k: setattr(dataset, "InstanceNumber", 17 + k))  # type: ignore[misc]
+    if drawn_on == "second":
+        again = synthetic.Series(**vars(ct) | {"sop_uids": tuple(synthetic.uid("more", k) for k in range(16))})
+        awkward.contours(tmp_path, again)
+    store = awkward.built(tmp_path)
+    awkward.assert_linear(store, ct)
+    assert "16 images are there twice, with the same pixels under another UID, and count once" in store.notes
+    assert "used by geometry" not in store.notes
+
+
+LONG = 3.0 * np.arange(60)
+
+
+def long_case(folder: Path) -> synthetic.Series:
+    ct = awkward.series(folder, positions=LONG, shape=(60, *awkward.SHAPE[1:]))
+    awkward.contours(folder, ct)
+    return ct
+
+
+@pytest.mark.parametrize("k", [0, 45, 59])
+def test_177_a_position_twice_far_from_the_lesion_is_told(tmp_path: Path, k: int) -> None:
+    ct = long_case(tmp_path) if k else awkward.series(tmp_path, positions=LONG, shape=(60, *awkward.SHAPE[1:]))
+    if not k:
+        awkward.contours(tmp_path, ct, {"GTV": awkward.box(ct, range(50, 54))})
+    add_stack(ct, LONG[k : k + 1], 50)
+    store = awkward.built(tmp_path)
+    awkward.assert_linear(store, ct)
+    assert "two images at one position" in store.notes
+    assert "an error only where patches are cut" in store.notes
+
+
+@pytest.mark.parametrize("k", [4, 8, 11, 15])
+@pytest.mark.parametrize("accept", ["", "gap"])
+def test_177_a_position_twice_within_reach_is_refused(tmp_path: Path, k: int, accept: str) -> None:
+    add_stack(long_case(tmp_path), LONG[k : k + 1], 50)
+    refused(tmp_path, "two images at one position", "keep the right one", path="ct", accept=accept)
+
+
+@pytest.mark.parametrize("end", [0, 1])
+def test_159_a_stray_slice_is_called_so(tmp_path: Path, end: int) -> None:
+    """The lesion reaches the last slice before it: a voxel is no thicker for that."""
+    positions = np.concatenate([[-202.5], 2.5 * np.arange(15)])
+    slices = range(1, 4)
+    if end:
+        positions, slices = np.concatenate([2.5 * np.arange(15), [237.5]]), range(12, 15)
+    ct = awkward.series(tmp_path, positions=positions)
+    awkward.contours(tmp_path, ct, {"GTV": awkward.box(ct, slices)})
+    found = f"slice {15 * end + 1} lies 202.5 mm from all others: a stray slice"
+    refused(tmp_path, found, "take that slice out of the series", path="ct")
+    store = awkward.built(tmp_path, accept="gap")
+    awkward.assert_linear(store, ct)
+    heights = store.center[:, 2] - awkward.ORIGIN[2]
+    assert heights.min() >= positions[slices[0]] - 1.25
+    assert heights.max() <= positions[slices[-1]] + 1.25
+    assert f"{found}; accepted" in store.notes
+
+
+def test_159_a_stray_slice_out_of_reach_is_told(tmp_path: Path) -> None:
+    ct = awkward.series(tmp_path, positions=[-202.5, *LONG], shape=(61, *awkward.SHAPE[1:]))
+    awkward.contours(tmp_path, ct, {"GTV": awkward.box(ct, range(25, 29))})
+    store = awkward.built(tmp_path)
+    awkward.assert_linear(store, ct)
+    assert "a stray slice" in store.notes
+
+
+# -- A series in pieces ------------------------------------------------------------------------------------------
+
+
+def in_parts(folder: Path, parts: int = 4, **elements: Any) -> synthetic.Series:
+    """An Enhanced CT sent as a concatenation: so many files of as many frames each; contours refer to the parts."""
+    ct = awkward.series(folder, name="lesion")
+    each = 16 // parts
+    places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "slope": 1 / 16}
+    for part in range(parts):
+        own = slice(each * part, each * (part + 1))
+        path = folder / "ct" / f"part{parts - part}.dcm"
+        synthetic.write_enhanced(path, awkward.hu()[own], positions=POSITIONS[own], **places)
+
+        def change(dataset: Dataset, part: int = part) -> None:
+            dataset.SeriesInstanceUID, dataset.FrameOfReferenceUID = ct.series_uid, ct.frame_uid
+            dataset.StudyInstanceUID = synthetic.uid("study")
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = synthetic.uid("part", part)
+            dataset.ConcatenationUID = synthetic.uid("concatenation")
+            dataset.InConcatenationNumber, dataset.InConcatenationTotalNumber = part + 1, parts
+            dataset.ConcatenationFrameOffsetNumber = each * part
+            for keyword, value in elements.items():
+                setattr(dataset, keyword, value)
+
+        edited(path, change)
+    uids = tuple(synthetic.uid("part", k // each) for k in range(16))
+    awkward.contours(folder, synthetic.Series(**vars(ct) | {"sop_uids": uids}))
+    return ct
+
+
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_160_a_concatenation_is_one_volume(tmp_path: Path, parts: int) -> None:
+    ct = in_parts(tmp_path, parts)
+    awkward.assert_linear(awkward.built(tmp_path), ct)
+
+
+@pytest.mark.parametrize("lost", [1, 2, 4])
+def test_160_an_incomplete_concatenation_is_refused_by_part_number(tmp_path: Path, lost: int) -> None:
+    in_parts(tmp_path)
+    (tmp_path / "ct" / f"part{5 - lost}.dcm").unlink()
+    refused(tmp_path, f"part {lost} of 4 of the concatenated image is missing", "complete", path="ct")
+
+
+def test_160_a_single_part_is_refused_too(tmp_path: Path) -> None:
+    in_parts(tmp_path, 2)
+    (tmp_path / "ct" / "part1.dcm").unlink()
+    refused(tmp_path, "part 2 of 2", path="ct")
+
+
+@pytest.mark.parametrize("elements", [{"ConcatenationUID": ""}, {"InConcatenationTotalNumber": 3}])
+def test_160_files_that_are_no_parts_are_refused(tmp_path: Path, elements: dict[str, Any]) -> None:
+    in_parts(tmp_path, **elements)
+    refused(tmp_path, "4 files in one series|4 parts of a concatenated image of 3", path="ct")
+
+
+def alone(dataset: Dataset, k: int) -> None:
+    dataset.SeriesInstanceUID = synthetic.uid("own", k)
+
+
+def test_175_a_series_uid_for_each_slice(tmp_path: Path) -> None:
+    ct = awkward.case(tmp_path, edit=alone)
+    line = refused(tmp_path, "^16 CT series of one image each$", "put series into the column accept", path="ct")
+    assert len(line.string) < 200
+    store = awkward.built(tmp_path, accept="series")
+    awkward.assert_linear(store, ct)
+    assert "16 images with a SeriesInstanceUID each are one series, as the manifest says" in store.notes
+
+
+def test_175_other_series_beside_them_are_left_aside(tmp_path: Path) -> None:
+    ct = awkward.case(tmp_path, edit=alone)
+    awkward.series(tmp_path, name="ct/more", seed=4, hu=awkward.hu() + 100)
+    awkward.assert_linear(awkward.built(tmp_path, accept="series"), ct)
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_175_slices_of_two_patients_or_studies_are_no_series(tmp_path: Path, keyword: str) -> None:
+    def other(dataset: Dataset, k: int) -> None:
+        alone(dataset, k)
+        setattr(dataset, keyword, synthetic.uid("x") if k == 3 else synthetic.uid("y"))
+
+    awkward.case(tmp_path, edit=other)
+    refused(tmp_path, f"16 images have 2 values of {keyword}", path="ct", accept="series")
+
+
+def test_175_an_ordinary_series_has_nothing_to_join(tmp_path: Path) -> None:
+    awkward.case(tmp_path)
+    refused(tmp_path, "nothing to join", "take series out", path="ct", accept="series")
+
+
+# -- Values that are no HU, or no tissue ---------------------------------------------------------------------------
+
+
+def write_volume(path: Path, hu: np.ndarray, dtype: Any = np.int16) -> None:
+    image = sitk.GetImageFromArray(hu.astype(dtype))
+    image.SetSpacing((awkward.SPACING[1], awkward.SPACING[0], 3.0))
+    image.SetOrigin(awkward.ORIGIN)
+    sitk.WriteImage(image, str(path))
+
+
+NOT_HU = {
+    "HU + 1024": (lambda hu: hu + 1024, np.uint16, "no value below -200"),
+    "0 to 1": (lambda hu: (hu + 1000) / 2000, np.float32, "no value below -200"),
+    "0 to 255": (lambda hu: (hu + 1000) / 2000 * 255, np.uint8, "no value below -200"),
+    "a window": (lambda hu: np.clip(hu, -160, 240), np.int16, "no value below -200"),
+    "few levels": (lambda hu: np.rint(hu / 40) * 40, np.int16, "only [0-9]+ different values"),
+}
+
+
+@pytest.mark.parametrize("name", ["image.nii.gz", "image.mha"])
+@pytest.mark.parametrize("kind", NOT_HU)
+def test_162_a_volume_that_does_not_look_like_hu(tmp_path: Path, kind: str, name: str) -> None:
+    change, dtype, found = NOT_HU[kind]
+    awkward.case(tmp_path)
+    hu = np.where(np.arange(44) < 3, -1000, awkward.hu())
+    write_volume(tmp_path / name, change(hu), dtype)
+    line = awkward.refused_when_built(tmp_path, image=name)
+    assert re.search(f"{found}: it does not look like a CT in HU", line)
+    assert "put units into the column accept" in line
+
+
+@pytest.mark.parametrize("name", ["image.nii.gz", "image.mha"])
+def test_162_a_volume_in_hu_or_taken_for_it(tmp_path: Path, name: str) -> None:
+    ct = awkward.case(tmp_path)
+    write_volume(tmp_path / name, np.where(np.arange(44) < 3, -1000, awkward.hu()))
+    assert awkward.built(tmp_path, image=name).hu.min() <= -1000
+    write_volume(tmp_path / name, awkward.hu())
+    (tmp_path / "s.h5").unlink()
+    store = awkward.built(tmp_path, image=name, accept="units")
+    awkward.assert_linear(store, ct)
+    assert "taken for HU whatever they look like; accepted" in store.notes
+
+
+TISSUE_PADDING = {"water": 0, "fat": -100, "bone": 400, "range": (-1100, -400)}
+
+
+@pytest.mark.parametrize("kind", TISSUE_PADDING)
+@pytest.mark.parametrize("form", ["single-frame", "enhanced"])
+def test_163_padding_that_is_a_tissues_value(tmp_path: Path, kind: str, form: str) -> None:
+    at = TISSUE_PADDING[kind]
+    low, high = at if isinstance(at, tuple) else (at, at)
+    hu = np.rint(awkward.hu()) - 600
+    hu[:, ::7] = (low + high) // 2
+    if form == "enhanced":
+        places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "positions": POSITIONS}
+        ct = synthetic.write_enhanced(tmp_path / "ct" / "all.dcm", hu, **places)
+    else:
+        ct = awkward.series(tmp_path, hu=hu, slope=1)
+    awkward.contours(tmp_path, ct)
+    undeclared = awkward.built(tmp_path)
+
+    def declare(dataset: Dataset) -> None:
+        dataset.add_new(0x00280120, "US", 1024 + high)
+        if low < high:
+            dataset.add_new(0x00280121, "US", max(1024 + low, 0))
+
+    for path in sorted((tmp_path / "ct").iterdir()):
+        edited(path, declare)
+    undeclared.path.unlink()
+    line = awkward.refused_when_built(tmp_path)
+    assert re.search("PixelPaddingValue means .* HU, which [0-9]+ pixels where patches are cut have", line)
+    assert "put padding into the column accept" in line
+    store = awkward.built(tmp_path, accept="padding")
+    assert "pixels of the declared padding value are kept as they are; accepted" in store.notes
+    assert np.array_equal(store.hu, undeclared.hu)
+
+
+def test_163_padding_of_tissue_out_of_reach_is_no_harm(tmp_path: Path) -> None:
+    hu = np.rint(awkward.hu(positions=LONG, shape=(60, *awkward.SHAPE[1:])))
+    hu[40:] = 1500
+    ct = awkward.series(tmp_path, positions=LONG, hu=hu + 0.0, slope=1, shape=(60, *awkward.SHAPE[1:]))
+    awkward.contours(tmp_path, ct)
+    for path in ct.paths:
+        edited(path, lambda dataset: dataset.add_new(0x00280120, "US", 1024 + 1500))
+    assert np.count_nonzero(hu[:25] == 1500) == 0
     awkward.assert_linear(awkward.built(tmp_path), ct)
 
 
@@ -104,7 +425,7 @@ MAPS = {
 
 @pytest.mark.parametrize("syntax", ["explicit", "implicit", "big-endian"])
 @pytest.mark.parametrize("name", MAPS)
-def test_a_map_is_no_ct_unless_the_row_says_so(tmp_path: Path, name: str, syntax: str) -> None:
+def test_161_a_map_is_no_ct_unless_the_row_says_so(tmp_path: Path, name: str, syntax: str) -> None:
     elements, found = MAPS[name]
     ct = awkward.case(tmp_path, transfer_syntax=syntax)
     said(ct, **elements)
@@ -123,7 +444,7 @@ def test_a_map_is_no_ct_unless_the_row_says_so(tmp_path: Path, name: str, syntax
         {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"], "RescaleType": "US"},
     ],
 )
-def test_what_is_hu_stays_so(tmp_path: Path, elements: dict[str, Any]) -> None:
+def test_161_what_is_hu_stays_so(tmp_path: Path, elements: dict[str, Any]) -> None:
     ct = awkward.case(tmp_path)
     said(ct, **elements)
     awkward.assert_linear(awkward.built(tmp_path), ct)
@@ -147,7 +468,7 @@ def with_frame_type(dataset: Dataset) -> None:
 @pytest.mark.parametrize(
     ("change", "found"), [(with_unit, "gives 'ml/100ml/s', not HU"), (with_frame_type, "Type says PERFUSION, RCBF")]
 )
-def test_a_map_in_an_enhanced_ct_is_refused_too(tmp_path: Path, change: Any, found: str) -> None:
+def test_161_a_map_in_an_enhanced_ct_is_refused_too(tmp_path: Path, change: Any, found: str) -> None:
     places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "positions": POSITIONS, "slope": 1 / 16}
     ct = synthetic.write_enhanced(tmp_path / "ct" / "all.dcm", awkward.hu(), **places)
     awkward.contours(tmp_path, ct)

@@ -334,6 +334,7 @@ def test_a_series_that_is_no_stack_leaves_its_contours_out_once(tmp_path: Path) 
     def double(dataset: Dataset, k: int) -> None:
         if k == 2:
             dataset.ImagePositionPatient = [0, 0, SPACING]
+            dataset.RescaleIntercept = -900  # other pixels, or it were one image sent twice
 
     structures(tmp_path / "rs.dcm", series(tmp_path / "ct", edit=double), ["A", "B"])
     result = scan(tmp_path)

@@ -189,7 +189,9 @@ def test_a_tilted_series_is_used_where_it_lies() -> None:
 @needs_data
 def test_a_series_with_a_missing_slice_says_where() -> None:
     series = read_series(DATA / "nasty" / "dicom2nifti_sliceincrement_001")
-    assert any(note.startswith("10 mm between slices ") and note.endswith(": a slice is missing") for note in series.notes)
+    assert any(
+        note.startswith("10 mm between slices ") and note.endswith(": a slice is missing") for note in series.notes
+    )
 
 
 @needs_data

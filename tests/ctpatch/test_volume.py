@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctpatch.errors import InputError
-from ctpatch.images.image import Box
 from ctpatch.images import volume as volumes
+from ctpatch.images.image import Box
 from ctpatch.images.volume import CTVolume, is_volume_file, open_volume
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
