@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError, located
 from ..images.image import Image
 from ..images.volume import VolumeFile, open_volume
 from ..recipe import Recipe
 from .mask_file import DEFAULTS, NO_WORDS, ListedROI
-from .resample import Mask, bounding_roi, fits, resampled_roi, slice_corners, wrong_grid
+from .resample import Mask, place_of, placed_roi, resampled_roi, within, wrong_grid
 from .roi import References, VoxelROI
+from .slicer_segments import choose_segment, listed, read_segments
 
 LABEL_TOLERANCE = 1e-6
 """How far a label may be from a whole number and still be meant as one."""
@@ -37,17 +40,44 @@ class LabelMap:
         return iter(())
 
     def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> VoxelROI:
-        """The voxels of one label's value; the file's axes may be permuted and flipped against the image's."""
-        file, stack = open_volume(self.path), image.stack
+        """The voxels of one label's value, or of one segment that 3D Slicer has named.
+
+        The file's axes may be permuted and flipped against the image's, and it may hold a part of the image only.
+        """
+        file, stack = open_volume(self.path, layered=True), image.stack
         grid, reorder = file.grid.towards(stack.axes)
+        single = grid.size[2] == 1  # cut down to one slice: an empty one above gives it a spacing
+        grid = replace(grid, size=(*grid.size[:2], 2)) if single else grid
         with located(self.path):
             source = grid.stack()
-            same = (len(source), source.shape) == (len(stack), stack.shape) and fits(slice_corners(source), stack)
-            if not (same or "resample" in accept):
+            place = place_of(source, stack)
+            if place is None and "resample" not in accept:
                 raise wrong_grid(source, stack)
-            value = _choose(_labels(file), roi)
-            voxels = reorder(_where(file, value))
-            return bounding_roi(str(value), voxels) if same else resampled_roi(str(value), voxels, source, stack)
+            name, value, stored = self._chosen(file, roi)
+            voxels = reorder(_where(file, stored, value))
+            voxels = np.pad(voxels, ((0, int(single)), (0, 0), (0, 0)))
+            if not voxels.any():
+                raise InputError(f"segment {name!r} is empty", "name another one in `roi`, or leave the row out")
+            if place and within(voxels, place, stack):
+                return placed_roi(name, voxels, place)
+            if "resample" in accept:
+                return resampled_roi(name, voxels, source, stack)
+            raise InputError(f"voxels of {name!r} lie outside the image", "give the image that it was drawn on")
+
+    def _chosen(self, file: VolumeFile, roi: str) -> tuple[str, int, NDArray[Any]]:
+        """Name and value of the label that `roi` means, and the layer of stored values that it is in."""
+        segments = read_segments(self.path)
+        if segment := choose_segment(segments, roi):
+            return segment.name, segment.label, file.layer(segment.layer)
+        if segments and (len(segments) > 1 or file.layers > 1):
+            found = (
+                f"roi {roi!r} is no segment of {listed(segments)}" if roi else f"several segments: {listed(segments)}"
+            )
+            raise InputError(found, "give a segment's name in `roi`")
+        if file.layers > 1:
+            raise InputError(f"{file.layers} layers without names of segments", "save the one that is meant")
+        value = _choose(_labels(file), roi)
+        return str(value), value, file.stored
 
 
 def _labels(file: VolumeFile) -> list[int]:
@@ -66,10 +96,10 @@ def _labels(file: VolumeFile) -> list[int]:
     return sorted(int(label) for label in found - {0})
 
 
-def _where(file: VolumeFile, value: int) -> Mask:
-    """The voxels of label `value`, (k, j, i), plane by plane."""
+def _where(file: VolumeFile, stored: NDArray[Any], value: int) -> Mask:
+    """The voxels of label `value` among stored ones, (k, j, i), plane by plane."""
     mask = np.empty(file.grid.size[::-1], bool)
-    for plane, out in zip(file.stored, mask, strict=True):
+    for plane, out in zip(stored, mask, strict=True):
         values = file.values(plane)
         out[...] = (values if values.dtype.kind in "iu" else np.rint(values)) == value
     return mask

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..geometry import Floats, SliceStack, half_spacings, nearest_pixels, nearest_slices
+from ..geometry import Floats, SliceStack, half_spacings, nearest_pixels, nearest_slices, position_tolerance
 from .roi import VoxelROI
 
-GRID_TOLERANCE_MM = 1e-3
+TOLD_MM = 1e-3
+"""A mask's grid that is farther off the image's than this is said to be."""
 DIRECTION_TOLERANCE = 1e-4
-"""Two grids are one when each corner of each slice is within `GRID_TOLERANCE_MM`, plus what a direction off by
-`DIRECTION_TOLERANCE` makes of its distance from the first voxel: rounded headers, never near half a voxel."""
+"""Two grids are one when each corner of each slice is within the tolerance of slice positions, plus what a direction
+off by `DIRECTION_TOLERANCE` makes of its distance from the first voxel: rounded headers, never near half a voxel."""
 
 Mask = NDArray[np.bool_]
 
@@ -27,11 +28,54 @@ def slice_corners(stack: SliceStack) -> Floats:
     return stack.origins[:, None] + corners
 
 
-def fits(corners: Floats, stack: SliceStack, slices: Any = slice(None)) -> bool:
-    """Whether slice corners (K, 4, 3) are those of `stack`, or of some of its slices, to within the tolerances."""
-    expected = slice_corners(stack)[slices]
-    allowed = GRID_TOLERANCE_MM + DIRECTION_TOLERANCE * np.linalg.norm(expected - stack.origins[0], axis=-1)
-    return bool((np.linalg.norm(corners - expected, axis=-1) <= allowed).all())
+@dataclass(frozen=True)
+class Place:
+    """Where a mask's voxel (0, 0, 0) lies in an image, and how far in mm its grid is off at most."""
+
+    slice: int
+    row: int
+    column: int
+    off_mm: float
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What deserves a line in the report."""
+        if self.off_mm <= TOLD_MM:
+            return ()
+        return (f"the mask's grid is rounded: up to {self.off_mm:.2g} mm off the image's",)
+
+
+def off_grid(corners: Floats, expected: Floats, stack: SliceStack) -> float | None:
+    """Largest distance in mm of points (..., 3) from where `stack` has them; None where it is more than rounding."""
+    # the mask of a series with rounded positions is even: it is off by what its own and the series' rounding make
+    positions, spacings = stack.positions, (*stack.spacing[::-1], float(np.median(np.diff(stack.positions))))
+    tolerance = np.array([position_tolerance(spacing) for spacing in spacings])
+    uneven = float(np.abs(positions - np.linspace(0, positions[-1], len(positions))).max())
+    tolerance[2] += min(uneven, tolerance[2])
+    turned = DIRECTION_TOLERANCE * np.linalg.norm(expected - stack.origins[0], axis=-1, keepdims=True)
+    away = (corners - expected) @ stack.axes.T
+    if (np.abs(away) > tolerance + turned).any():
+        return None
+    return float(np.linalg.norm(away, axis=-1).max())
+
+
+def place_of(source: SliceStack, stack: SliceStack) -> Place | None:
+    """Where a mask's grid lies on the image's: the same, or cut out of it (or around it); None where they differ.
+
+    A grid of just as many voxels is the image's or none: one that is a whole voxel off is a mistake.
+    """
+    whole = (len(source), source.shape) == (len(stack), stack.shape)
+    first = stack.to_stack(source.origins)
+    k = int(np.abs(stack.positions - first[0, 2]).argmin()) if not whole else 0
+    below = 0 if whole else int(np.abs(first[:, 2] - stack.positions[k]).argmin())  # the first slice may lie outside
+    low, count = k - below, len(source)
+    inside = slice(max(-low, 0), min(len(stack) - low, count))
+    slices = range(low + inside.start, low + inside.stop)
+    column, row = (0, 0) if whole else np.rint(stack.to_pixels(first[inside.start], slices[0])).astype(int).tolist()
+    moved = row * stack.spacing[0] * stack.axes[1] + column * stack.spacing[1] * stack.axes[0]
+    part = SliceStack(stack.axes, stack.origins[slices.start : slices.stop] + moved, stack.spacing, source.shape)
+    off = off_grid(slice_corners(source)[inside], slice_corners(part), stack)
+    return None if off is None else Place(low, row, column, off)
 
 
 def wrong_grid(source: SliceStack, stack: SliceStack) -> InputError:
@@ -52,9 +96,20 @@ def describe(stack: SliceStack) -> str:
 
 def bounding_roi(name: str, voxels: Mask, first_slice: int = 0, notes: tuple[str, ...] = ()) -> VoxelROI:
     """The True voxels, of which there must be one, of whole slices from `first_slice` on."""
+    return placed_roi(name, voxels, Place(first_slice, 0, 0, 0.0), notes)
+
+
+def within(voxels: Mask, place: Place, stack: SliceStack) -> bool:
+    """Whether the True voxels, of which there must be one, all lie in the image."""
+    ends = zip(_bounds(voxels), (place.slice, place.row, place.column), (len(stack), *stack.shape), strict=True)
+    return all(part.start + first >= 0 and part.stop + first <= size for part, first, size in ends)
+
+
+def placed_roi(name: str, voxels: Mask, place: Place, notes: tuple[str, ...] = ()) -> VoxelROI:
+    """The True voxels, of which there must be one, where they lie in the image."""
     box = _bounds(voxels)
-    corner = (first_slice + box[0].start, box[1].start, box[2].start)
-    return VoxelROI(name, corner, voxels[box].copy(), notes=notes)
+    corner = (place.slice + box[0].start, place.row + box[1].start, place.column + box[2].start)
+    return VoxelROI(name, corner, voxels[box].copy(), notes=(*place.notes, *notes))
 
 
 def resampled_roi(

@@ -21,7 +21,16 @@ from ..images.voxel_grid import Grid
 from ..recipe import Recipe
 from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
 from .reference import OTHER_IMAGE, other_frame
-from .resample import DIRECTION_TOLERANCE, Mask, bounding_roi, fits, resampled_roi, wrong_grid
+from .resample import (
+    DIRECTION_TOLERANCE,
+    Mask,
+    Place,
+    bounding_roi,
+    off_grid,
+    resampled_roi,
+    slice_corners,
+    wrong_grid,
+)
 from .roi import References, VoxelROI
 from .seg_file import EXPORT_AGAIN, FRACTION, SEGMENTATION, SegFrame, SegInfo, seg_info, segment_masks
 
@@ -63,7 +72,8 @@ class SegFile:
             if self.info.kind == "FRACTIONAL":
                 notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
             problem = _misfit([frame for frame, _ in shown], image.stack)
-            if problem is None:
+            if isinstance(problem, float):
+                notes += Place(0, 0, 0, problem).notes
                 return bounding_roi(label or str(number), *_on_slices(shown, image.stack), notes)
             if "resample" not in accept:
                 raise problem
@@ -121,19 +131,24 @@ def _normal(text: str) -> str:
     return unicodedata.normalize("NFKC", text).strip()
 
 
-def _misfit(frames: Sequence[SegFrame], stack: SliceStack) -> InputError | None:
-    """Why these frames are not slices of the image; None when they are."""
+def _misfit(frames: Sequence[SegFrame], stack: SliceStack) -> InputError | float:
+    """Why these frames are not slices of the image; how far in mm they are off at most, when they are."""
+    farthest = 0.0
+    expected = slice_corners(stack)
     for frame in frames:
         grid, reorder = frame.grid.towards(stack.axes)
         k, off = _nearest_slice(grid, stack)
         corners = np.array([[grid.origin + steps @ grid.steps[:2] for steps in _ends(grid)]])
         on_it = corners - off * stack.axes[2]
-        if reorder.order[2] != 2 or grid.size[:2] != stack.shape[::-1] or not fits(on_it, stack, [k]):
+        flat = off_grid(on_it, expected[[k]], stack)
+        if reorder.order[2] != 2 or grid.size[:2] != stack.shape[::-1] or flat is None:
             return wrong_grid(_as_stack(frames), stack)
-        if not fits(corners, stack, [k]):
+        away = off_grid(corners, expected[[k]], stack)
+        if away is None:
             found = f"frame {frame.index + 1} is {abs(off):.3g} mm from the nearest slice of the image"
             return InputError(found, "give the series it was drawn on, or accept `resample` for this row")
-    return None
+        farthest = max(farthest, away)
+    return farthest
 
 
 def _ends(grid: Grid) -> list[tuple[int, int]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..errors import InputError, located
 from ..geometry import SliceStack
 from .image import Box, Fault, clean_hu
-from .volume_header import COPY_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
+from .volume_header import COPY_AGAIN, SAVE_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
 from .voxel_grid import LPS, Grid, Reorder
 
 MAX_DEFLATE = 1032
@@ -64,6 +64,8 @@ class VolumeFile:
     compressed : bool
     slope, intercept : float
         value = slope · stored + intercept.
+    layers : int
+        Values of each voxel: a 3D Slicer segmentation keeps segments that overlap in layers.
     """
 
     path: Path
@@ -75,6 +77,12 @@ class VolumeFile:
     compressed: bool = False
     slope: float = 1.0
     intercept: float = 0.0
+    layers: int = 1
+
+    @property
+    def count(self) -> int:
+        """Stored values."""
+        return math.prod(self.grid.size) * self.layers
 
     @cached_property
     def digest(self) -> str:
@@ -87,21 +95,33 @@ class VolumeFile:
 
     @cached_property
     def stored(self) -> NDArray[Any]:
-        """The stored values, (k, j, i): mapped from the file, or inflated into memory.
+        """The stored values, (k, j, i), of several layers (k, j, i, layer): mapped, or inflated into memory.
 
         Raises
         ------
         InputError
             When the compressed data is damaged, cut off, or more than the header declares.
         """
-        shape = self.grid.size[::-1]
+        shape = self.grid.size[::-1] + ((self.layers,) if self.layers > 1 else ())
         with _reading(self.path):
             if not self.compressed:
                 return np.memmap(self.data, self.dtype, "r", self.start, shape)
             with open(self.data, "rb") as file:
                 file.seek(self.start)
-                raw = _inflate(file, self.skip + math.prod(shape) * self.dtype.itemsize)
-        return np.frombuffer(raw, self.dtype, math.prod(shape), self.skip).reshape(shape)
+                raw = _inflate(file, self.skip + self.count * self.dtype.itemsize)
+        return np.frombuffer(raw, self.dtype, self.count, self.skip).reshape(shape)
+
+    def layer(self, number: int) -> NDArray[Any]:
+        """The stored values of one layer, (k, j, i).
+
+        Raises
+        ------
+        InputError
+            When there is no such layer.
+        """
+        if not 0 <= number < self.layers:
+            raise InputError(f"layer {number} of {self.layers}", "save the segmentation again", self.path)
+        return self.stored[..., number] if self.layers > 1 else self.stored
 
     def values(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Stored values with the file's scaling applied: float64, or as they are when there is none."""
@@ -173,8 +193,14 @@ def is_volume_file(path: str | Path) -> bool:
     return Path(path).name.lower().endswith(tuple(_READERS))
 
 
-def open_volume(path: str | Path) -> VolumeFile:
+def open_volume(path: str | Path, *, layered: bool = False) -> VolumeFile:
     """Read and check a volume's header; no voxel is decoded.
+
+    Parameters
+    ----------
+    path : str or Path
+    layered : bool
+        Whether it may have several values for each voxel.
 
     Raises
     ------
@@ -188,6 +214,8 @@ def open_volume(path: str | Path) -> VolumeFile:
         raise InputError("not a volume file", f"give one of {', '.join(_READERS)}", path)
     with _reading(path), np.errstate(all="ignore"):  # infinite numbers are refused, not warned of
         volume = VolumeFile(path, *read(path))
+        if volume.layers > 1 and not layered:
+            raise InputError(f"{volume.layers} values for each voxel", SAVE_AGAIN, kind="not-scalar")
         _check_length(volume)
     return volume
 
@@ -252,7 +280,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _check_length(file: VolumeFile) -> None:
     """Refuse a file that cannot hold what its header declares, or a bomb; nothing is decoded."""
-    declared = math.prod(file.grid.size) * file.dtype.itemsize
+    declared = file.count * file.dtype.itemsize
     present, inflated = file.data.stat().st_size - file.start, file.skip + declared
     if file.compressed and inflated > MAX_INFLATED:
         found = f"{present} compressed bytes inflate to {inflated >> 20} MB, more than {MAX_INFLATED >> 20}"

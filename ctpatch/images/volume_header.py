@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import Floats
 from .voxel_grid import Grid, checked_size, corner_indices, make_grid
 
-Layout = tuple[Grid, np.dtype[Any], Path, int, int, bool, float, float]
+Layout = tuple[Grid, np.dtype[Any], Path, int, int, bool, float, float, int]
 """The fields of a `VolumeFile` after its path."""
 FORMS_TOLERANCE_MM = 0.01
 """How far apart the qform and the sform may place one voxel."""
@@ -54,7 +54,7 @@ def read_nifti(path: Path) -> Layout:
         raise InputError(found, "mend the scaling in the header", kind="scaling")
     scaling = (slope, intercept) if slope else (1.0, 0.0)  # nifti1.h: slope 0 means no scaling, whatever the intercept
     offset = max(int(head["vox_offset"]), head.sizeof_hdr)  # nibabel: where it is 0, the header is voxels
-    return grid, dtype, path, 0 if compressed else offset, offset, compressed, *scaling
+    return grid, dtype, path, 0 if compressed else offset, offset, compressed, *scaling, 1
 
 
 def _nifti_header(raw: bytes) -> Any:
@@ -123,6 +123,9 @@ NRRD_FIELDS = {
     "data file|datafile?": ".+",
 }
 """What the fields of an NRRD must look like where they are given; they must be given unless there is a "?"."""
+NRRD_LAYERS = {"dimension": "4", "space directions": rf"none ({_VECTOR} ?){{3}}"}
+"""What is otherwise in one with layers."""
+MAX_LAYERS = 256
 METAIMAGE_FIELDS = {
     "NDims": "3",
     "DimSize": r"\d+( \d+)*",  # 1_0 is 1
@@ -155,15 +158,46 @@ _EARLY = rf"^[^=:\n]*[=:][ \t]*{_NUMBER}[ \t]+{_NUMBER}(?=[\s\S]*^[ \t]*NDims)" 
 _TYPES = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
 
 
-def read_nrrd(path: Path) -> Layout:
-    """Read the header of an NRRD with one 3-D scalar volume, stored raw or as gzip, in an LPS, RAS or LAS space."""
+def nrrd_header(path: Path) -> str:
+    """The text of an NRRD's header.
+
+    Raises
+    ------
+    InputError
+        When it is none.
+    """
+    return _nrrd_text(path)[0]
+
+
+def _nrrd_text(path: Path) -> tuple[str, int]:
     text, end = _text(path, r"\r?\n\r?\n", f"{_CONTROL}|{_LONG_FIELD}")
     if not text.startswith("NRRD000"):
         raise InputError("not an NRRD header", COPY_AGAIN, kind="damaged")
+    return text, end
+
+
+def read_nrrd(path: Path) -> Layout:
+    """Read the header of an NRRD with one 3-D scalar volume, stored raw or as gzip, in an LPS, RAS or LAS space.
+
+    3D Slicer keeps segments that overlap in layers: values of each voxel, along a first axis of kind list.
+    """
+    text, end = _nrrd_text(path)
     pairs = re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M)
-    fields = _fields([(key.strip().lower(), value) for key, value in pairs], NRRD_FIELDS)
+    named = [(key.strip().lower(), value) for key, value in pairs]
+    layers = _layers(dict(named))
+    fields = _fields(named, NRRD_FIELDS | (NRRD_LAYERS if layers > 1 else {}))
     compressed, big = fields["encoding"].lower() != "raw", fields.get("endian", "").lower() == "big"
-    return _as_itk_reads(path, "NrrdImageIO", fields["sizes"], fields.get("data file", "LOCAL"), end, compressed, big)
+    sizes = fields["sizes"].split(" ", 1)[1] if layers > 1 else fields["sizes"]
+    data = fields.get("data file", "LOCAL")
+    return (*_as_itk_reads(path, "NrrdImageIO", sizes, data, end, compressed, big, layers), layers)
+
+
+def _layers(fields: Mapping[str, str]) -> int:
+    """Values of each voxel along a first axis of kind list; 1 where there is none."""
+    kinds, sizes = fields.get("kinds", "").lower().split(), fields.get("sizes", "").split()
+    if kinds != ["list", "domain", "domain", "domain"] or len(sizes) != 4 or not sizes[0].isdecimal():
+        return 1
+    return min(int(sizes[0]), MAX_LAYERS)
 
 
 def read_metaimage(path: Path) -> Layout:
@@ -172,7 +206,8 @@ def read_metaimage(path: Path) -> Layout:
     text, end = _text(path, ending, f"{_CONTROL}|{_NO_VALUE}|{_LONG}|{_EARLY}")
     fields = _fields(re.findall(r"^[ \t]*([^=:\n]+?)[ \t]*[=:](.*)$", text, re.M), METAIMAGE_FIELDS)
     compressed, big = (fields.get(name, "").lower() == "true" for name in ("CompressedData", "BinaryDataByteOrderMSB"))
-    return _as_itk_reads(path, "MetaImageIO", fields["DimSize"], fields["ElementDataFile"], end, compressed, big)
+    data = fields["ElementDataFile"]
+    return (*_as_itk_reads(path, "MetaImageIO", fields["DimSize"], data, end, compressed, big), 1)
 
 
 def _text(path: Path, ending: str, odd: str) -> tuple[str, int]:
@@ -220,7 +255,9 @@ def _neighbour(path: Path, name: str) -> Path:
     return data
 
 
-def _as_itk_reads(path: Path, reader_name: str, sizes: str, name: str, end: int, compressed: bool, big: bool) -> Layout:
+def _as_itk_reads(
+    path: Path, reader_name: str, sizes: str, name: str, end: int, compressed: bool, big: bool, layers: int = 1
+) -> tuple[Grid, np.dtype[Any], Path, int, int, bool, float, float]:
     import SimpleITK as sitk
 
     size = checked_size([int(n) for n in sizes.split()])
@@ -232,8 +269,9 @@ def _as_itk_reads(path: Path, reader_name: str, sizes: str, name: str, end: int,
     except UnicodeEncodeError:
         raise InputError("its path is not UTF-8", "rename it in plain letters", kind="unreadable") from None
     reader.ReadImageInformation()
-    types = {getattr(sitk, f"sitk{name}"): np.dtype(name.lower()) for name in _TYPES}
-    if reader.GetSize() != size or reader.GetPixelID() not in types:
+    kind = "Vector" if layers > 1 else ""
+    types = {getattr(sitk, f"sitk{kind}{name}"): np.dtype(name.lower()) for name in _TYPES}
+    if (*reader.GetSize(), reader.GetNumberOfComponents()) != (*size, layers) or reader.GetPixelID() not in types:
         raise InputError("its voxels are not scalar numbers", SAVE_AGAIN, kind="not-scalar")
     steps = np.reshape(reader.GetDirection(), (3, 3)).T * np.array(reader.GetSpacing())[:, None]
     dtype = types[reader.GetPixelID()].newbyteorder(">" if big else "<")

@@ -111,7 +111,8 @@ def moved(image: sitk.Image, origin: Any = 0.0, spacing: Any = 0.0, angle: float
 
 
 OFF: dict[str, dict[str, Any]] = {
-    "0.01 mm off": {"origin": (0.01, 0, 0)},
+    "0.05 mm off": {"origin": (0.05, 0, 0)},
+    "0.05 mm off along": {"origin": (0, 0, 0.05)},
     "half a pixel off": {"origin": (0.75, -1.0, 0)},
     "one slice off": {"origin": (0, 0, 3.0)},
     "turned by 0.001": {"angle": 1e-3},
@@ -134,10 +135,13 @@ def test_84_another_grid_is_refused_with_both(tmp_path: Path, change: dict[str, 
 
 @pytest.mark.parametrize("crop", [(0, 0, 1), (0, 1, 0), (1, 0, 0)], ids=["slices", "rows", "columns"])
 @pytest.mark.parametrize("end", ["low", "high"])
-def test_84_a_mask_of_another_size_is_refused(tmp_path: Path, crop: tuple[int, int, int], end: str) -> None:
+def test_84_a_mask_of_another_size_is_refused_where_it_is_of_another_grid(
+    tmp_path: Path, crop: tuple[int, int, int], end: str
+) -> None:
     ct = awkward.series(tmp_path)
     sides = (list(crop), [0, 0, 0])
-    save(tmp_path / "m.mha", sitk.Crop(volume(ct, LESION), *(sides if end == "low" else sides[::-1])))
+    cut = sitk.Crop(volume(ct, LESION), *(sides if end == "low" else sides[::-1]))
+    save(tmp_path / "m.mha", moved(cut, origin=(0.75, 1.0, 1.5)))
     size = " × ".join(str(n - c) for n, c in zip(SHAPE[::-1], crop, strict=True))
     assert f"grid, {size} voxels" in refused(tmp_path, "the mask's grid", mask="m.mha")
 

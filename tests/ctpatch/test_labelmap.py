@@ -134,15 +134,14 @@ def test_third_party_masks_fit_their_series(subject: str) -> None:
     [
         ({}, True),
         ({"origin": (9e-4, 0, 0)}, True),
-        ({"origin": (0, 0, 2e-3)}, False),
+        ({"origin": (0, 0, 2e-2)}, True),
+        ({"origin": (0, 0, 3e-2)}, False),
         ({"origin": (0, -2.0, 0)}, False),
         ({"angle": 5e-5}, True),
-        ({"angle": 1e-3}, False),
+        ({"angle": 1e-2}, False),
         ({"spacing": (1e-5, 0, 0)}, True),
-        ({"spacing": (0, 0, 2e-3)}, False),
+        ({"spacing": (0, 0, 2e-2)}, False),
         ({"spacing": (0.5, -0.5, 0)}, False),
-        ({"crop": (0, 0, 1)}, False),
-        ({"crop": (1, 0, 0)}, False),
     ],
 )
 def test_how_near_two_grids_must_be(tmp_path: Path, change: dict[str, Any], fits: bool) -> None:
@@ -152,7 +151,7 @@ def test_how_near_two_grids_must_be(tmp_path: Path, change: dict[str, Any], fits
     image.SetSpacing(tuple(np.add(image.GetSpacing(), change.get("spacing", (0, 0, 0)))))
     c, s = np.cos(change.get("angle", 0.0)), np.sin(change.get("angle", 0.0))
     image.SetDirection((c, -s, 0, s, c, 0, 0, 0, 1))
-    path = save(tmp_path / "m.mha", sitk.Crop(image, change.get("crop", (0, 0, 0))))
+    path = save(tmp_path / "m.mha", image)
     if fits:
         np.testing.assert_array_equal(full(read_labelmap(path, "2", stack), stack), LABELS == 2)
         return

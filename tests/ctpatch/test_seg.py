@@ -364,7 +364,7 @@ def test_empty_frames_need_no_slice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"spacing": (2.0, 1.501)}, {"shape": (9, 8)}, {"shape": (7, 9)}, {"by": (0.01, 0, 0)}, {"angle": 2.0}]
+    "change", [{"spacing": (2.0, 1.51)}, {"shape": (9, 8)}, {"shape": (7, 9)}, {"by": (0.02, 0, 0)}, {"angle": 2.0}]
 )
 def test_another_pixel_grid(tmp_path: Path, change: dict[str, Any]) -> None:
     series = write_ct(tmp_path)
