@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import synthetic
 
@@ -63,6 +64,11 @@ def document(
     readings = "".join(f"<readingSession>{''.join(n.xml() for n in s)}</readingSession>" for s in sessions)
     header = f"<ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid></ResponseHeader>"
     return f'<?xml version="1.0"?><LidcReadMessage{xmlns}>{header}{readings}</LidcReadMessage>'
+
+
+def doubts(lesion: Any) -> tuple[str, ...]:
+    """All that is wrong with a lesion unless a row accepts it."""
+    return (*lesion.problems, *lesion.twice, *lesion.overlaps)
 
 
 def write(folder: Path, sessions: Sequence[Sequence[Nodule]], **options: str) -> Path:

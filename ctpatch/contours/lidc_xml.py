@@ -39,6 +39,8 @@ RATINGS = {
     "malignancy": 5,
 }
 """The characteristics by their XML names, and the highest level of each; the lowest is 1."""
+RULES = ("union", "xor")
+"""How paths of one nodule that overlap may combine."""
 MAX_BYTES = 50 * 2**20
 """Size of the largest XML file that is read; the collection's own stay below 3 MB."""
 MAX_DEPTH = 32
@@ -131,21 +133,49 @@ def parse_lidc(path: Path) -> tuple[str, tuple[LidcNodule, ...]]:
         return _series_uid(root), tuple(_nodules(root))
 
 
-def enclosed(paths: Sequence[LidcPath]) -> tuple[Corner, NDArray[np.bool_], int]:
-    """What the paths of one nodule enclose on one slice, and how many pixels lie in two inclusions at once.
+def enclosed(paths: Sequence[LidcPath]) -> tuple[Corner, dict[str, NDArray[np.bool_]], int]:
+    """What the paths of one nodule enclose on one slice, by each rule, and how many pixels lie in two inclusions.
 
     A voxel is in when it lies in one more inclusion than exclusions (a ring may hold an island) and on no path. For
-    properly nested paths that is the even-odd rule; an exclusion that reaches outside never adds anything.
+    properly nested paths that is the even-odd rule; an exclusion that reaches outside never adds anything. By the rule
+    `union` one is in that any inclusion has in and no exclusion cuts out, islands aside; by `xor` the even-odd rule.
     """
     paths = _distinct(paths)
-    (row0, column0), inside = fill([drawn.points for drawn in paths], rim=False)
+    corner, inside = fill([drawn.points for drawn in paths], rim=False)
     depth = np.zeros(inside.shape, np.int32)
     for drawn in paths:
-        (row, column), own = fill([drawn.points], rim=False)
-        rows, columns = own.shape
-        part = depth[row - row0 : row - row0 + rows, column - column0 : column - column0 + columns]
-        part += own if drawn.inclusion else -own.astype(np.int32)
-    return (row0, column0), inside & (depth == 1), int((depth > 1).sum())
+        own = _within(drawn, corner, inside.shape, rim=False)
+        depth += own if drawn.inclusion else -own.astype(np.int32)
+    overlap = int((depth > 1).sum())
+    masks = {"": inside & (depth == 1)}
+    masks["union"] = _union(paths, corner, inside.shape) if overlap else masks[""]
+    masks["xor"] = inside if overlap else masks[""]
+    return corner, masks, overlap
+
+
+def _within(drawn: LidcPath, corner: Corner, shape: tuple[int, ...], *, rim: bool) -> NDArray[np.bool_]:
+    """What one path encloses, in a box of this corner and shape; what it runs through is in where `rim`."""
+    (row, column), own = fill([drawn.points], rim=rim)
+    box = np.zeros(shape, np.bool_)
+    rows, columns = own.shape
+    box[row - corner[0] : row - corner[0] + rows, column - corner[1] : column - corner[1] + columns] = own
+    return box
+
+
+def _union(paths: Sequence[LidcPath], corner: Corner, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    cut = np.zeros(shape, np.bool_)
+    for drawn in paths:
+        if not drawn.inclusion:
+            cut |= _within(drawn, corner, shape, rim=True)
+    outer, islands = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    for drawn in paths:
+        if drawn.inclusion:
+            own = _within(drawn, corner, shape, rim=False)
+            if (own & ~cut).any():
+                outer |= own
+            else:
+                islands |= own
+    return (outer & ~cut) | islands
 
 
 def _distinct(paths: Sequence[LidcPath]) -> list[LidcPath]:

@@ -14,7 +14,7 @@ from .roi import DrawnROI, References
 OTHER_IMAGE = "give contours drawn on this image, or put frame into the column accept"
 
 
-def other_frame(refers: References, image: Image, accept: Set[str]) -> tuple[str, ...]:
+def other_frame(refers: References, image: Image, accept: Set[str], also: str = "") -> tuple[str, ...]:
     """A note when contours or a segmentation have another frame of reference than the image and the row accepts that.
 
     Raises
@@ -27,7 +27,7 @@ def other_frame(refers: References, image: Image, accept: Set[str]) -> tuple[str
         return ()
     if "frame" not in accept:
         found = f"FrameOfReferenceUID of the contours is {short_uid(theirs)}, of the image {short_uid(ours)}"
-        raise InputError(found, OTHER_IMAGE)
+        raise InputError(found + also, OTHER_IMAGE, kind="frame")
     return ("the contours' frame of reference is another one; accepted by the manifest",)
 
 
@@ -40,7 +40,7 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
         When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
     """
     refers = roi.refers
-    if notes := other_frame(refers, image, accept):
+    if notes := other_frame(refers, image, accept, _all_else(roi, image)):
         return notes
     if refers.sop_uids & set(image.sop_uids) or (image.uid in refers.series_uids and not refers.sop_uids):
         return ()
@@ -53,6 +53,14 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
             f"{which}, and a contour lies {away:.4g} mm off every slice", "give contours drawn on this image"
         )
     return ("no image that the contours refer to is here; they lie on this series' slices and are used by geometry",)
+
+
+def _all_else(roi: DrawnROI, image: Image) -> str:
+    """What speaks for the image although the frame of reference is another one; empty when anything speaks against."""
+    ours = roi.refers.sop_uids <= set(image.sop_uids) and (roi.refers.sop_uids or image.uid in roi.refers.series_uids)
+    if not ours or roi.point is not None or _farthest(roi, image):
+        return ""
+    return ", although they refer to this very series and every contour lies on one of its slices"
 
 
 def _farthest(roi: DrawnROI, image: Image) -> float:

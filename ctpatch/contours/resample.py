@@ -42,7 +42,7 @@ class Place:
         """What deserves a line in the report."""
         if self.off_mm <= TOLD_MM:
             return ()
-        return (f"the mask's grid is rounded: up to {self.off_mm:.2g} mm off the image's",)
+        return (f"the grid of the mask is rounded: it is up to {self.off_mm:.2g} mm off that of the image",)
 
 
 def off_grid(corners: Floats, expected: Floats, stack: SliceStack) -> float | None:

@@ -60,10 +60,10 @@ class StructureSet:
     def read(self, roi: str, image: Image, accept: Set[str] = NO_WORDS, recipe: Recipe = DEFAULTS) -> DrawnROI:
         """One ROI's contours, which lie on the image's slices."""
         with parsing(self.path):
-            drawn = self.drawn(roi)
-            return replace(drawn, notes=check_reference(drawn, image, accept))
+            drawn = self.drawn(roi, accept)
+            return replace(drawn, notes=drawn.notes + check_reference(drawn, image, accept))
 
-    def drawn(self, roi: str) -> DrawnROI:
+    def drawn(self, roi: str, accept: Set[str] = NO_WORDS) -> DrawnROI:
         """One ROI as drawn.
 
         Parameters
@@ -71,6 +71,8 @@ class StructureSet:
         roi : str
             ROI name, or ROI number where names repeat; blank when the file has a single ROI with contours. A name that
             differs in case, width or surrounding space is accepted when only one does.
+        accept : set of str
+            The row's words: `stray` leaves closed contours of fewer than three points out.
 
         Raises
         ------
@@ -80,10 +82,15 @@ class StructureSet:
         """
         with parsing(self.path):
             number, name, items = self._chosen(roi)
-            contours = tuple(_points(item, name) for item in items)
-            kinds = Counter(str(item.get("ContourGeometricType", "")).strip().upper() for item in items)
-            _check_kinds(kinds, contours, name)
-            return DrawnROI(name, contours, self._references(number, items), xor=any(kind in _XOR for kind in kinds))
+            kinds = [str(item.get("ContourGeometricType", "")).strip().upper() for item in items]
+            contours = [_points(item, name) for item in items]
+            _check_kinds(Counter(kinds), contours, name)
+            whole: list[Floats] = contours
+            notes: tuple[str, ...] = ()
+            if Counter(kinds) != {"POINT": 1}:
+                whole, notes = _without_strays(contours, name, accepted="stray" in accept)
+            refers = self._references(number, items)
+            return DrawnROI(name, tuple(whole), refers, xor=any(kind in _XOR for kind in kinds), notes=notes)
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -179,7 +186,9 @@ def _points(item: Dataset, name: str) -> Floats:
 
 def _decimals(value: bytes) -> list[bytes]:
     """The texts of a value; numpy alone would take some that are no decimal numbers, and cut others at a NUL."""
-    text = value.rstrip(b"\0")
+    text = value.rstrip(b"\0 \r\n")
+    if text.endswith(b"\\") and text.count(b"\\") % 3 == 0:
+        text = text[:-1]  # some exporters end the last value as the others; the count shows that none is missing
     if not _DECIMALS.fullmatch(text):
         raise ValueError
     return text.split(b"\\")
@@ -194,8 +203,17 @@ def _check_kinds(kinds: Counter[str], contours: Sequence[Floats], name: str) -> 
         raise InputError(f"ROI {name!r} has contours that enclose nothing: {listing}", do)
     if len(kinds) > 1:
         raise InputError(f"ROI {name!r} mixes {' and '.join(sorted(kinds))}", "export it as one kind")
-    if short := sum(len(contour) < 3 for contour in contours):
-        raise InputError(f"{short} contours of ROI {name!r} have fewer than 3 points", "delete or redraw them")
+
+
+def _without_strays(contours: list[Floats], name: str, *, accepted: bool) -> tuple[list[Floats], tuple[str, ...]]:
+    """The contours that can enclose something, and a note of those left out: exports leave pieces of 1 or 2 points."""
+    whole = [contour for contour in contours if len(contour) >= 3]
+    stray = len(contours) - len(whole)
+    if stray and not (accepted and whole):
+        do = "delete or redraw them" + (", or put stray into the column accept to leave them out" if whole else "")
+        raise InputError(f"{stray} contours of ROI {name!r} have fewer than 3 points", do, kind="stray")
+    said = f"{stray} contours of fewer than 3 points are left out; accepted by the manifest"
+    return whole, (said,) if stray else ()
 
 
 def _frame_of_reference(dataset: Dataset, number: int) -> str:

@@ -49,6 +49,8 @@ def read_nifti(path: Path) -> Layout:
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise InputError(f"voxels of type {head['datatype']} are not scalar numbers", SAVE_AGAIN, kind="not-scalar")
     slope, intercept = float(head["scl_slope"]), float(head["scl_inter"])
+    if np.isnan(slope):  # no scaling, as nibabel and ITK read it
+        slope, intercept = 0.0, 0.0
     if not np.isfinite([slope, intercept]).all():  # nibabel: 1 and 0
         found = f"scl_slope {slope:g}, scl_inter {intercept:g}"
         raise InputError(found, "mend the scaling in the header", kind="scaling")
@@ -123,7 +125,7 @@ NRRD_FIELDS = {
     "data file|datafile?": ".+",
 }
 """What the fields of an NRRD must look like where they are given; they must be given unless there is a "?"."""
-NRRD_LAYERS = {"dimension": "4", "space directions": rf"none ({_VECTOR} ?){{3}}"}
+NRRD_LAYERS = {"dimension": "4", "space directions": rf"none ?({_VECTOR} ?){{3}}"}
 """What is otherwise in one with layers."""
 MAX_LAYERS = 256
 METAIMAGE_FIELDS = {

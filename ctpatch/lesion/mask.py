@@ -16,7 +16,9 @@ from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
 from ..geometry import TIE, Floats, Gap, SliceStack, find_gaps, half_spacings, nearest_slices, position_tolerance
 from ..images.image import Image, refuse_faults
-from .overlap import combine, has_channel, overlap_rule
+from ..manifest import overlap_rule
+from .between import fill_between
+from .overlap import combine, has_channel
 from .raster import fill, winding
 
 SELF_CROSSING_TOLERANCE = 0.05
@@ -55,7 +57,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
         The image's geometry.
     accept : set of str
         The row's words: `overlap=union` and `overlap=xor` combine partly overlapping contours of one slice, `gap`
-        leaves contours on a missing slice out; without them these are errors.
+        leaves contours on a missing slice out; without them these are errors. `between` fills slices without a
+        contour between two that have one.
 
     Returns
     -------
@@ -68,7 +71,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
         When a contour lies on no slice, is not planar, overlaps another without a rule, or no voxel is inside.
     """
     if isinstance(roi, VoxelROI):
-        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
+        voxels, filled = _between(roi.voxels, roi.corner[0], stack, accept)
+        return replace(roi, voxels=voxels, notes=(*roi.notes, *filled, *_end_notes(voxels, roi.corner, stack)))
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     planes = contour_planes(roi, stack)
@@ -88,6 +92,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     corner, voxels, clipped = _assemble(layers, stack)
     if clipped:
         notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
+    voxels, filled = _between(voxels, corner[0], stack, accept)
+    notes += filled
     return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, stack)))
 
 
@@ -223,6 +229,16 @@ def _assemble(
     if not len(visible):
         raise InputError("the contours lie outside the image in-plane", "check that they were drawn on this series")
     return *boxed(visible), 1 - len(visible) / len(voxels)
+
+
+def _between(
+    voxels: NDArray[np.bool_], first: int, stack: SliceStack, accept: Set[str]
+) -> tuple[NDArray[np.bool_], list[str]]:
+    """The voxels, with slices between two drawn ones filled where the row accepts that, and a note of how many."""
+    if "between" not in accept:
+        return voxels, []
+    filled, count = fill_between(voxels, first, stack)
+    return filled, [f"{count} slices without a contour are filled from those beside them"] if count else []
 
 
 def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,11 +49,6 @@ def combine(paths: Sequence[Floats], rule: str) -> tuple[list[Floats], list[str]
         notes.append(f"{len(pairs)} pairs of contours partly overlap; their union is taken")
         distinct = _united(distinct, pairs)
     return distinct, notes
-
-
-def overlap_rule(accept: Set[str]) -> str:
-    """The rule that a row accepts for partly overlapping contours: "", "union" or "xor"."""
-    return next((word.partition("=")[2] for word in accept if word.startswith("overlap=")), "")
 
 
 def has_channel(path: Floats) -> bool:

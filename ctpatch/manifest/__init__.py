@@ -25,7 +25,7 @@ from .checks import (
     two_splits,
     with_aux,
 )
-from .rows import ACCEPTED, SPLITS, Manifest, Row, manifest_digest
+from .rows import ACCEPTED, SPLITS, Manifest, Row, manifest_digest, overlap_rule
 from .table import CELL_MAX, COLUMNS, PROBLEMS_MAX, Columns, Draft, encoding_problem, read_columns, read_rows
 from .text import FORMULA, MISSING, guarded, patient_key, unguarded
 
@@ -43,6 +43,7 @@ __all__ = [
     "class_notes",
     "guarded",
     "manifest_digest",
+    "overlap_rule",
     "patient_key",
     "read_manifest",
     "unguarded",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,11 @@ class Manifest:
     aux_levels: Mapping[str, Mapping[int, str]]
     has_split: bool
     notes: tuple[str, ...] = ()
+
+
+def overlap_rule(accept: Set[str]) -> str:
+    """The rule that a row accepts for partly overlapping contours: "", "union" or "xor"."""
+    return next((word.partition("=")[2] for word in accept if word.startswith("overlap=")), "")
 
 
 def at_row(row: Row, found: str, do: str, where: str = "") -> InputError:

@@ -19,6 +19,8 @@ from .tree import ContourFile, Series, Tree, find_files
 
 OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"
 _SHOWN = 8
+_MENDING = frozenset({"resample", "overlap=union", "readers", "stray", "gap"})
+"""What a row may have to accept for an ROI to be used."""
 _SCALES = (
     "aux_lobulation, aux_spiculation: in about 100 of the first 399 cases of LIDC-IDRI the sites rated these two on "
     "inconsistent scales (wiki.cancerimagingarchive.net, LIDC-IDRI, Annotation and Markup Issues); which cases was "
@@ -127,7 +129,7 @@ def _fit(mask: MaskFile, listed: ListedROI, image: Image | InputError) -> tuple[
         notes = _read_notes(mask, listed.roi, image, accept)
         return (OTHER_FRAME,) if other else notes
     except InputError as error:
-        notes = _read_notes(mask, listed.roi, image, accept | {"resample", "overlap=union"})
+        notes = _read_notes(mask, listed.roi, image, accept | _MENDING)
         return (*((OTHER_FRAME,) if other else notes), f"ROI {listed.roi!r}: {error.found}. Do: {error.do}")
 
 

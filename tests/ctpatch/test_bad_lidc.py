@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -276,10 +277,10 @@ def test_77_one_lesion_or_pieces_is_ambiguous(tmp_path: Path, pieces: int, whole
     apart = nodule(*rois(SLICES, box((20, 3), (30, 9))), name="apart")
     write(tmp_path, ct, [*others, [*mine, apart]])
     found = rf"lesion 2: reader {whole + 1} has {pieces} outlines in one lesion, nodules 'part 0', 'part 1'"
-    refused(tmp_path, found, "correct the XML file or leave this lesion out", roi="2")
+    refused(tmp_path, found, "put readers into the column accept", roi="2")
     result, rows = scan(tmp_path)
-    assert [row["roi"] for row in rows] == ["1"]
-    assert f"left out: reads.xml: lesion 2: reader {whole + 1} has {pieces} outlines in one lesion" in result.notes
+    assert [row["roi"] for row in rows] == ["1", "2"]
+    assert f"lesion 2: reader {whole + 1} has {pieces} outlines in one lesion" in result.notes
     computed(tmp_path, ct, within(SLICES, (20, 3), (30, 9)), roi="1")
 
 
@@ -379,7 +380,11 @@ def test_79_one_image_at_two_heights_is_refused(tmp_path: Path) -> None:
     ct = awkward.series(tmp_path)
     paths = [Roi(7, box()), Roi(7, box(), z=float(ct.origins[8, 2]))]
     write(tmp_path, ct, [[nodule(paths[0])], [nodule(paths[1])]])
-    refused(tmp_path, rf"image {short_uid(ct.sop_uids[7])} is said to lie at z = -384.25 and at -381.25 mm")
+    refused(
+        tmp_path,
+        rf"lesion 1: image {short_uid(ct.sop_uids[7])} is said to lie at z = -384.25 and at -381.25 mm",
+        roi="1",
+    )
 
 
 def test_79_readings_of_another_series_are_refused(tmp_path: Path) -> None:
@@ -425,14 +430,16 @@ def test_80_two_images_at_one_z_are_refused_whichever_was_drawn_on(tmp_path: Pat
         ("subtlety", "high"),
     ],
 )
-def test_81_a_rating_out_of_range_is_refused(tmp_path: Path, reader: int, name: str, level: object) -> None:
+def test_81_180_a_rating_out_of_range_is_unknown(tmp_path: Path, reader: int, name: str, level: object) -> None:
     ct = awkward.series(tmp_path)
     ratings = [{name: level} if i == reader else {} for i in range(4)]
     write(tmp_path, ct, [[nodule(*rois(SLICES, box()), **one)] for one in ratings])
-    refused(tmp_path, rf"lesion 1: {name} of nodule 'N' of reader {reader + 1} is '{level}', not 1 to [456]")
+    store = computed(tmp_path, ct, within(SLICES), readers=4)
+    assert re.search(rf"{name} of nodule .* of reader {reader + 1} is .*, not 1 to [456]: unknown", store.notes)
     result, rows = scan(tmp_path)
-    assert rows == []
-    assert "left out" not in result.notes or "not 1 to" in result.notes
+    column = "malignancy" if name == "malignancy" else f"aux_{name.lower()}"
+    assert [row[column] for row in rows] == [str(LEVELS[name])]  # the other three agree
+    assert "left out" not in result.notes
 
 
 SCALES = "about 100 of the first 399 cases"

@@ -16,7 +16,7 @@ import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from readings import LEVELS, SPACING, Nodule, Roi, document, sop_uid, square, write
+from readings import LEVELS, SPACING, Nodule, Roi, document, doubts, sop_uid, square, write
 from skimage.draw import polygon2mask
 
 from ctpatch.contours.lidc import LidcLesion, LidcRead, read_lidc
@@ -110,7 +110,7 @@ def test_a_voxel_on_the_path_is_out_and_one_inside_is_in(
     expected = strictly_inside(shape)
     (found,) = voxels_of(path)
     assert {(r, c) for _, r, c in found} == expected
-    assert bool(read_lidc(path).lesions[0].problems) == (not expected)
+    assert bool(doubts(read_lidc(path).lesions[0])) == (not expected)
 
 
 @settings(max_examples=100, deadline=None)
@@ -213,8 +213,8 @@ def test_two_outlines_of_one_reader_in_one_lesion_are_ambiguous(tmp_path: Path, 
     other = [[Nodule([square(5, 17)], "c")]] if bridge else []
     path = write(tmp_path, [mine, *other, [Nodule([square(40, 50)], "d")]])
     first, second = read_lidc(path).lesions
-    assert first.problems == ("reader 1 has 2 outlines in one lesion, nodules 'a', 'b'",)
-    assert second.problems == ()
+    assert doubts(first) == first.twice == ("reader 1 has 2 outlines in one lesion, nodules 'a', 'b'",)
+    assert doubts(second) == ()
     with pytest.raises(InputError, match=r"lesion 1: reader 1 has 2 outlines .* 'a', 'b'.*leave this lesion out"):
         read_lidc_roi(path, "1", image([0, 1]))
     assert read_lidc_roi(path, "2", image([0, 1])).voxels.sum() == 81
@@ -310,7 +310,7 @@ def summary(read: LidcRead, lesion: LidcLesion) -> tuple:
         (round(read.planes[p].z / SPACING), r, c): n
         for (p, r, c), n in zip(lesion.voxels.tolist(), lesion.votes.tolist(), strict=True)
     }
-    twice = any("outlines in one lesion" in problem for problem in lesion.problems)
+    twice = any("outlines in one lesion" in problem for problem in lesion.twice)
     return frozenset(name for _, name in lesion.nodules), frozenset(votes.items()), twice
 
 
@@ -325,7 +325,7 @@ def test_ratings_are_medians_with_halves_rounded_up(tmp_path: Path, given_levels
     sessions = [[Nodule([square(0, 10)], ratings=LEVELS | {"lobulation": level})] for level in given_levels]
     (lesion,) = read_lidc(write(tmp_path, sessions)).lesions
     assert lesion.ratings == LEVELS | {"lobulation": median}
-    assert lesion.problems == ()
+    assert lesion.notes == ()
 
 
 def test_a_missing_rating_is_unknown_and_a_reader_without_it_is_left_out(tmp_path: Path) -> None:
@@ -347,11 +347,12 @@ def test_a_missing_rating_is_unknown_and_a_reader_without_it_is_left_out(tmp_pat
         ("texture", "²"),
     ],
 )
-def test_a_rating_out_of_range_is_a_problem_of_its_lesion(tmp_path: Path, name: str, level: object) -> None:
+def test_a_rating_out_of_range_is_unknown(tmp_path: Path, name: str, level: object) -> None:
     bad = Nodule([square(0, 10)], "A", LEVELS | {name: level})
     path = write(tmp_path, [[bad], [Nodule([square(20, 30)], "B", LEVELS)]])
-    with pytest.raises(InputError, match=f"lesion 1: {name} of nodule 'A' of reader 1 is '{level}', not 1 to"):
-        read_lidc_roi(path, "1", image([0, 1]))
+    (note,) = read_lidc_roi(path, "1", image([0, 1])).notes
+    assert note.startswith(f"{name} of nodule 'A' of reader 1 is '{level}', not 1 to")
+    assert read_lidc(path).lesions[0].ratings == LEVELS | {name: None}
     assert read_lidc_roi(path, "2", image([0, 1])).n_readers == 1
 
 
@@ -359,7 +360,7 @@ def test_the_highest_documented_levels_are_accepted(tmp_path: Path) -> None:
     highest = {name: 4 if name == "internalStructure" else 6 if name == "calcification" else 5 for name in LEVELS}
     (lesion,) = read_lidc(write(tmp_path, [[Nodule([square(0, 10)], ratings=highest)]])).lesions
     assert lesion.ratings == highest
-    assert not lesion.problems
+    assert not lesion.notes
 
 
 # ------------------------------------------------------------------------------------------ small nodules
@@ -477,8 +478,10 @@ def test_two_images_at_one_z_are_two_planes(tmp_path: Path) -> None:
 
 def test_one_image_at_two_z_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, [[Nodule([square(0, 10)])], [Nodule([square(0, 10, z=5)])]])
-    with pytest.raises(InputError, match=r"reads\.xml: image 1\.2\.3\.100 is said to lie at z = 0 and at 5 mm"):
-        read_lidc(path)
+    lesions = read_lidc(path).lesions
+    assert len(lesions) == 2
+    for lesion in lesions:
+        assert "image 1.2.3.100 is said to lie at z = 0 and at 5 mm" in lesion.problems[0]
 
 
 def test_what_lies_outside_the_image_is_cut_off_and_told(tmp_path: Path) -> None:
@@ -675,7 +678,7 @@ def test_real_files_agree_with_scikit_image_and_plain_sets(path: Path) -> None:
     read = read_lidc(path)
     assert voxels_of(path) == [mask for _, mask, _ in expected]
     assert [lesion.n_readers for lesion in read.lesions] == [n for _, _, n in expected]
-    assert not any(lesion.problems for lesion in read.lesions)
+    assert not any(doubts(lesion) for lesion in read.lesions)
     np.testing.assert_allclose([lesion.centroid for lesion in read.lesions] or [], [c for c, _, _ in expected])
     assert len(read.small) == sum(max(len(p.points) for p in n.paths) == 1 for n in nodules)
 

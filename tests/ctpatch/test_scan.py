@@ -299,8 +299,8 @@ def test_lidc_lesions_that_cannot_be_built_are_left_out_and_points_listed(tmp_pa
     readers = [[(1, 2, 8), (7, 2, 8), (2, 5, 5)], [(2, 10, 16), (2, 12, 18)]]
     lidc_xml(tmp_path / "reads.xml", a, readers, margin=3)
     result = scan(tmp_path)
-    assert cells(result, "roi", "lesion_id") == [("1", "1")]
-    assert noted(result, "left out: reads.xml: lesion 2: reader 2 has 2 outlines in one lesion")
+    assert cells(result, "roi", "lesion_id") == [("1", "1"), ("2", "2")]
+    assert noted(result, "lesion 2: reader 2 has 2 outlines in one lesion", "put readers into the column accept")
     assert noted(result, "left out: reads.xml: lesion 3: 1 of its slices missing: at z = 17.5 mm")
     assert noted(result, "reads.xml: 1 marks of nodules < 3 mm", "(5, 5, 5)")
 

@@ -413,7 +413,7 @@ def test_third_party_volume(subject: str) -> None:
         ({"pixdim": [1, 0, 1, 1, 0, 0, 0, 0], "sform": 0}, "spacing 0, 1, 1 mm"),
         ({"units": 1}, "not in mm"),
         ({"units": 3}, "not in mm"),
-        ({"slope": float("nan")}, "scl_slope nan"),
+        ({"slope": float("inf")}, "scl_slope inf"),
         ({"inter": float("inf")}, "scl_inter inf"),
         ({"dim": [4, 7, 6, 1, 5, 1, 1, 1]}, "4-D volume"),
         ({"dim": [2, 7, 30, 1, 1, 1, 1, 1]}, "2-D volume"),

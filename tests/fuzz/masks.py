@@ -14,6 +14,7 @@ import numpy as np
 import oracle
 import oracle_lesion
 import pydicom
+import readings
 import synthetic
 from pydicom.sr.codedict import codes
 
@@ -181,7 +182,7 @@ def judge_readings(read: LidcRead, path: Path) -> None:
         return
     text = path.read_bytes().replace(b"\0", b"")
     twice = any(map(_repeats, ElementTree.parse(path).iter()))  # such a path counts once, in that reading twice
-    if twice or any(lesion.problems for lesion in read.lesions) or len(read.lesions) != len(expected):
+    if twice or any(map(readings.doubts, read.lesions)) or len(read.lesions) != len(expected):
         return
     shown = [{(round(read.planes[k].z, 2), i, j) for k, i, j in lesion.agreed(0.5).tolist()} for lesion in read.lesions]
     inside = [{voxel for voxel in voxels if min(voxel[1:]) >= 0 and max(voxel[1:]) < 64} for voxels in shown]

@@ -241,6 +241,7 @@ def _nifti(raw: bytes) -> Voxels:
     start = max(int(field(108, "f")[0]), 348)
     values = np.frombuffer(raw, order + kind[field(70, "h")[0]], int(np.prod(size)), start).reshape(size[::-1])
     slope, intercept = field(112, "2f")
+    slope = 0 if np.isnan(slope) else slope  # no scaling, as nibabel and ITK read it
     values = values.astype(float) * slope + intercept if slope else values.astype(float)
     if field(254, "h")[0] > 0:
         affine = np.reshape(field(280, "12f"), (3, 4))
