@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import CtpatchError, InputError, one_line
+from .notes import gathered
 from .recipe import BuildOptions, Recipe
 
 if TYPE_CHECKING:
@@ -69,7 +70,10 @@ def _parser() -> argparse.ArgumentParser:
         ("info", _info, "say what is in a store"),
         ("verify", _verify, "read a whole store against its digests"),
     ):
-        command(name, run, text).add_argument("store", type=Path, help="a store (.h5)")
+        reader = command(name, run, text)
+        reader.add_argument("store", type=Path, help="a store (.h5)")
+        if name == "info":
+            reader.add_argument("-v", "--verbose", action="store_true", help="each note for each lesion")
     _add_scan(
         command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
     )
@@ -96,6 +100,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         kind, told = type(defaults[name]), f"{text} (default {defaults[name]:g})"
         parser.add_argument(flag, dest=name, type=kind, default=defaults[name], metavar=metavar, help=told)
     parser.add_argument("--fold", metavar="I/K", help="the I-th of K cross-validation splits")
+    parser.add_argument("-v", "--verbose", action="store_true", help="each note for each lesion, not once for all")
 
 
 def _add_build(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +116,8 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="a refused lesion stops the build, or is listed and left out",
     )
     parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
+    no_lock = "for file systems without locks; no other build may write this store meanwhile"
+    parser.add_argument("--no-lock", action="store_true", help=no_lock)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -141,16 +148,19 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
 
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
+    from .compiled import uncached
 
     if arguments.jobs == 0 or arguments.jobs < -1:
         raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
     options = BuildOptions(
-        _recipe(arguments), arguments.jobs, _fold(arguments), arguments.on_error, arguments.keep_uids
+        *(_recipe(arguments), arguments.jobs, _fold(arguments)),
+        *(arguments.on_error, arguments.keep_uids, not arguments.no_lock),
     )
     with _progress("build") as progress:
         result = build(arguments.manifest, arguments.out, options, progress)
-    for note in result.notes:
-        print(f"note: {one_line(note)}")
+    _print_notes(result.notes, arguments.verbose)
+    if uncached():
+        print("note: numba has no folder for its cache, so each process compiles anew: set NUMBA_CACHE_DIR")
     for problem in result.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
     patches = ", ".join(f"{split} {count}" for split, count in result.patches.items())
@@ -162,13 +172,18 @@ def _build(arguments: argparse.Namespace) -> int:
     return 1 if result.skipped else 0
 
 
+def _print_notes(notes: Sequence[str], verbose: bool) -> None:
+    """One line for all lesions of which the same is said, or with -v for each."""
+    for note in notes if verbose else gathered(notes):
+        print(f"note: {one_line(note)}")
+
+
 def _check(arguments: argparse.Namespace) -> int:
     from .build.check import check_manifest
 
     with _progress("check") as progress:
         result = check_manifest(arguments.manifest, _recipe(arguments), _fold(arguments), progress)
-    for note in result.notes:
-        print(f"note: {one_line(note)}")
+    _print_notes(result.notes, arguments.verbose)
     for problem in result.problems:
         print(f"problem: {problem}", file=sys.stderr)
     print(f"{arguments.manifest}: {result.lesions} lesions, {len(result.problems)} problems, {len(result.notes)} notes")
@@ -178,7 +193,7 @@ def _check(arguments: argparse.Namespace) -> int:
 def _info(arguments: argparse.Namespace) -> int:
     from .store.summary import describe_store
 
-    print("\n".join(describe_store(arguments.store)))
+    print("\n".join(describe_store(arguments.store, verbose=arguments.verbose)))
     return 0
 
 
@@ -219,7 +234,9 @@ def _scan(arguments: argparse.Namespace) -> int:
     for note in result.notes:  # before anything can fail: they say why there may be nothing to write
         print(f"note: {one_line(note)}")
     write_manifest(result, arguments.out)
-    print(f"{arguments.out}: {len(result.rows)} lesions; fill in the column label")
+    bare = sum(not row["mask"] for row in result.rows)
+    todo = "fill in the column label" + (f", and mask in {bare} rows" if bare else "")
+    print(f"{arguments.out}: {len(result.rows)} rows; {todo}")
     return 0
 
 

@@ -8,6 +8,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+MESSAGE_MAX = 400
+"""Characters of a message: what lists many things is cut, what to do is not."""
+PATH_MAX = 160
+FOUND_MIN = 60
+
 
 class CtpatchError(Exception):
     """Something failed while running; what was finished is kept (exit status 1)."""
@@ -68,9 +73,9 @@ class InputError(CtpatchError):
     def __str__(self) -> str:
         head = [f"patient={self.patient}"] if self.patient else []
         head += [f"row={self.row}"] if self.row is not None else []
-        head += [os.fspath(self.where)] if self.where else []
-        line = " ".join(head) + (": " if head else "") + f"{self.found}. Do: {self.do}."
-        return one_line(line)
+        head += [shortened(os.fspath(self.where), PATH_MAX, end=True)] if self.where else []
+        before, after = " ".join(head) + (": " if head else ""), f". Do: {self.do}."
+        return one_line(before + shortened(self.found, MESSAGE_MAX - len(before) - len(after)) + after)
 
 
 class Unfinished(InputError):
@@ -117,6 +122,14 @@ def relative(path: str | os.PathLike[str], root: Path) -> str:
         return os.path.relpath(path, root)
     except ValueError:  # another drive on Windows
         return os.fspath(path)
+
+
+def shortened(text: str, length: int, *, end: bool = False) -> str:
+    """`text` in no more than `length` characters (but at least `FOUND_MIN`): its beginning, or its end."""
+    length = max(length, FOUND_MIN)
+    if len(text) <= length:
+        return text
+    return f"…{text[1 - length :]}" if end else f"{text[: length - 1]}…"
 
 
 def one_line(text: str) -> str:

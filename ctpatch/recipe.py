@@ -97,6 +97,8 @@ class BuildOptions:
         What a refused lesion does to the others.
     keep_uids : bool
         Whether series are kept by UID instead of by digest.
+    lock : bool
+        Whether no other build can write the same store meanwhile; some file systems have no locks.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -104,3 +106,4 @@ class BuildOptions:
     fold: tuple[int, int] | None = None
     on_error: str = "stop"
     keep_uids: bool = False
+    lock: bool = True

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import CtpatchError, InputError, Problems, public
+from ..images.image import Person
 from ..manifest import SPLITS, Manifest, Row, class_notes, manifest_digest
+from ..notes import Note
 from ..recipe import ALGORITHM, BuildOptions
 from ..store.records import COMPRESSION
 from ..store.writer import StoreWriter
@@ -134,35 +137,51 @@ class Assembly:
         if part is None:
             raise CtpatchError(f"patient={row.patient_id} row={row.line}: its finished part cannot be read; run again")
         self.computed += computed or path.name not in self.parts.before  # its worker's answer may have been lost
-        if problem := self.copies.problem(row, part.lesion.series, part.content):
+        if problem := self.copies.problem(row, part.lesion.series, part.content, part.person):
             return problem
         self.writer.add_patches(part.lesion, part.patches)
         self.counts[row.split] += len(part.patches.images["hu"])
-        if part.notes:
-            self.notes[f"{row.patient_id} {row.lesion_id}"] = list(part.notes)
+        if notes := (*part.notes, *self.copies.notes(row, part.person)):
+            self.notes[f"{row.patient_id} {row.lesion_id}"] = list(notes)
         if row.accept or row.center or part.lossy:
             self.special.append(_special(row, part.lossy))
         return None
 
     def _told(self) -> tuple[str, ...]:
         classes = () if self.manifest.has_split else class_notes(self.rows, self.manifest.label_classes)
-        each = (f"{who}: {note}" for who, lines in self.notes.items() for note in lines)
+        each = (Note(who, note) for who, lines in self.notes.items() for note in lines)
         return (*self.manifest.notes, *classes, *each)
 
 
 class CopyGuard:
-    """Series and pixels seen so far, by patient: one patient under two ids would leak between splits."""
+    """Series, pixels and persons seen so far, by patient: one patient under two ids would leak between splits."""
 
     def __init__(self) -> None:
         self._owners: dict[str, Row] = {}
+        self._told: set[tuple[str, str]] = set()
 
-    def problem(self, row: Row, series: str, content: str) -> InputError | None:
-        """What is wrong when another patient has the same series, or the same pixels under another name."""
+    def notes(self, row: Row, person: Person) -> Iterator[str]:
+        """A note, once, when the images of another patient in another split have the same PatientID."""
+        owner = self._owners.setdefault(f"PatientID {person.patient}", row) if person.patient else row
+        pair = (owner.patient_id, row.patient_id)
+        if owner.patient_id != row.patient_id and owner.split != row.split and pair not in self._told:
+            self._told.add(pair)
+            yield f"its images have the PatientID of patient={owner.patient_id}, which is in {owner.split}: one person?"
+
+    def problem(self, row: Row, series: str, content: str, person: Person) -> InputError | None:
+        """What is wrong when another patient has the same series, or the same pixels under another name.
+
+        Also when another patient in another split has the same PatientID, birth date and sex.
+        """
         for key, what in ((series, "series"), (content, "pixels")):
             owner = self._owners.setdefault(key, row)
             if owner.patient_id != row.patient_id:
                 found = f"the same {what} as patient={owner.patient_id} row={owner.line}"
                 return InputError(found, "give one patient one patient_id", row.image)
+        owner = self._owners.setdefault(f"person {person.certain}", row) if person.certain else row
+        if owner.patient_id != row.patient_id and owner.split != row.split:
+            found = f"PatientID, birth date and sex are those of patient={owner.patient_id} row={owner.line}"
+            return InputError(f"{found}, which is in {owner.split}", "give one patient one patient_id", row.image)
         return None
 
 

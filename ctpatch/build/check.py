@@ -11,6 +11,7 @@ import numpy as np
 from ..contours.roi import VoxelROI
 from ..errors import CtpatchError
 from ..manifest import Row, class_notes, read_manifest
+from ..notes import Note
 from ..recipe import Recipe
 from .assembly import CopyGuard, place_problem
 from .one_lesion import LesionPlan, plan_lesion
@@ -59,9 +60,10 @@ def check_manifest(
     for done, row in enumerate(rows, start=1):
         try:
             plan = plan_lesion(row, recipe)
-            if problem := copies.problem(row, plan.image.uid, plan.image.content):
+            if problem := copies.problem(row, plan.image.uid, plan.image.content, plan.image.person):
                 raise problem
-            notes += [f"patient={row.patient_id} row={row.line}: {note}" for note in (*plan.notes, *masks.notes(plan))]
+            said = (*plan.notes, *masks.notes(plan), *copies.notes(row, plan.image.person))
+            notes += [Note(f"patient={row.patient_id} row={row.line}", note) for note in said]
         except CtpatchError as problem:
             problems.append(place_problem(problem, row, path))
         if progress:

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..errors import CtpatchError, InputError
+from ..images.image import NOBODY, Person
 from ..manifest import Row
 from ..recipe import Recipe
 from ..store.disk import lock, replacing, writing
@@ -46,6 +47,8 @@ class FinishedPart:
     notes : tuple of str
     lossy : bool
         Whether its image went through lossy compression.
+    person : Person
+        Digests of who its image is said to be of.
     """
 
     lesion: Lesion
@@ -54,6 +57,7 @@ class FinishedPart:
     content: str
     notes: tuple[str, ...] = ()
     lossy: bool = False
+    person: Person = NOBODY
 
     def save(self, path: Path) -> None:
         """Write it whole: the length of a JSON header, that, the columns, the streams, and the digest of it all."""
@@ -62,7 +66,8 @@ class FinishedPart:
         header = json_bytes(
             {
                 "lesion": {**asdict(self.lesion), "aux": None, "diameter_mm": self.lesion.diameter_mm.hex()},
-                "about": {name: getattr(self, name) for name in ("inputs", "content", "notes", "lossy")},
+                "about": {name: getattr(self, name) for name in ("inputs", "content", "notes", "lossy")}
+                | {"person": asdict(self.person)},
                 "columns": {name: [values.dtype.str, values.shape] for name, values in columns.items()},
                 "images": {name: [len(stream) for stream in streams] for name, streams in images.items()},
             }
@@ -103,7 +108,8 @@ class FinishedPart:
         images = {name: [file.read(length) for length in lengths] for name, lengths in header["images"].items()}
         if len(file.read()) != _DIGEST_BYTES:
             raise ValueError("a part longer or shorter than its header says")
-        about = {**header["about"], "notes": tuple(header["about"]["notes"])}
+        told = header["about"]
+        about = {**told, "notes": tuple(told["notes"]), "person": Person(**told["person"])}
         return cls(lesion, Patches(images, columns), **about)
 
 
@@ -116,6 +122,8 @@ class PartsFolder:
         Made when missing.
     plan : mapping
         What the build's pixels depend on, as JSON: choices and the manifest's digest.
+    locked : bool
+        Whether another build is kept out; where the file system has no locks it cannot be.
 
     Attributes
     ----------
@@ -128,11 +136,11 @@ class PartsFolder:
         When another build holds the folder, or its lesions belong to another plan.
     """
 
-    def __init__(self, path: Path, plan: Mapping[str, Any]):
+    def __init__(self, path: Path, plan: Mapping[str, Any], *, locked: bool = True):
         self.path = path
         with writing(path.name):
             path.mkdir(mode=0o700, exist_ok=True)
-            self._lock = _locked(path / "lock")
+            self._lock = _locked(path / "lock", needed=locked)
             try:
                 for leftover in path.glob("*.tmp"):  # of a build that was killed
                     leftover.unlink()
@@ -212,8 +220,8 @@ def inputs_digest(row: Row) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def _locked(path: Path) -> IO[bytes]:
-    file = lock(path)
+def _locked(path: Path, *, needed: bool) -> IO[bytes]:
+    file = lock(path, needed=needed)
     if file is None:
         raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)
     return file

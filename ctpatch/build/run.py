@@ -52,7 +52,7 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     manifest = read_manifest(manifest_path)
     rows = split_rows(manifest, options.recipe.seed, options.fold)
     _check_out(out)
-    parts = PartsFolder(parts_folder(manifest_path, out, options), _plan(manifest, options))
+    parts = PartsFolder(parts_folder(manifest_path, out, options), _plan(manifest, options), locked=options.lock)
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
         result = _assemble(Assembly(manifest, rows, out, parts, options), progress)
@@ -153,7 +153,7 @@ def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
         plan = plan_lesion(row, recipe)
         lesion, patches, notes = cut_lesion(plan, recipe, keep_uid=keep_uids)
         told = tuple(public(note) for note in (*plan.notes, *notes))
-        FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy).save(path)
+        FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person).save(path)
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:

@@ -70,10 +70,8 @@ class LabelMap:
         if segment := choose_segment(segments, roi):
             return segment.name, segment.label, file.layer(segment.layer)
         if segments and (len(segments) > 1 or file.layers > 1):
-            found = (
-                f"roi {roi!r} is no segment of {listed(segments)}" if roi else f"several segments: {listed(segments)}"
-            )
-            raise InputError(found, "give a segment's name in `roi`")
+            found = f"roi {roi!r} is none of its segments" if roi else "several segments"
+            raise InputError(f"{found}: {listed(segments)}", "give a segment's name in `roi`")
         if file.layers > 1:
             raise InputError(f"{file.layers} layers without names of segments", "save the one that is meant")
         value = _choose(_labels(file), roi)

@@ -164,6 +164,10 @@ def _stored(path: Path, dataset: Any, indices: Sequence[int]) -> Iterator[NDArra
     if bits not in (1, 8, 16):
         raise InputError(f"BitsAllocated is {bits}", EXPORT_AGAIN)
     expected = (shape[0] * shape[1] * int(dataset.NumberOfFrames) * bits + 7) // 8
+    each = (shape[0] * shape[1] * bits + 7) // 8 * int(dataset.NumberOfFrames)
+    if bits == 1 and each > expected + 1 and 0 <= len(pixels) - each <= 1:
+        found = f"each frame is padded to whole bytes: {len(pixels)} bytes of pixel data, not {expected}"
+        raise InputError(found, EXPORT_AGAIN)
     if not 0 <= len(pixels) - expected <= 1:
         raise InputError(f"{len(pixels)} bytes of pixel data, not {expected}", "copy the file again from its source")
     yield from (native_frame(pixels, bits, shape, index) for index in indices)

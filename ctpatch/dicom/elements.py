@@ -10,6 +10,9 @@ from ..errors import InputError
 
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 UNDEFINED = 0xFFFFFFFF
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
+)
 _LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 _DEEPEST = 32
 FIRST_READ = 8192
@@ -42,6 +45,19 @@ class ElementReader:
                 syntax = self.at(body, length).decode("latin-1").strip(" \0")
             position = body + length
         return position, syntax
+
+    def is_explicit(self, position: int, *, said: bool) -> bool:
+        """Whether elements name their VR, as the first one shows; `said` is what the file says.
+
+        Some writers name the one transfer syntax and write the other (pydicom, GDCM and DCMTK read such files too).
+        """
+        if position + 8 > self.size:
+            return said
+        start = self.at(position, 8)
+        length = struct.unpack("<I", start[4:])[0]
+        named = start[4:6] in _VRS
+        fits = position + 8 + length <= self.size
+        return named if named != said and (named or fits) else said
 
     def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR, length and the value's position of the element at `position`."""

@@ -26,6 +26,8 @@ TAGS = {
     0x00080060: "Modality",
     0x0008103E: "SeriesDescription",
     0x00100020: "PatientID",
+    0x00100030: "PatientBirthDate",
+    0x00100040: "PatientSex",
     0x00180050: "SliceThickness",
     0x00180060: "KVP",
     0x00180088: "SpacingBetweenSlices",
@@ -200,7 +202,8 @@ def _by_elements(reader: ElementReader) -> Header | None:
     position, syntax = reader.meta()
     if syntax in BY_PYDICOM or not syntax:
         return None
-    explicit = syntax != IMPLICIT_LITTLE
+    _refuse_unknown_syntax(syntax, reader.path)
+    explicit = reader.is_explicit(position, said=syntax != IMPLICIT_LITTLE)
     values: dict[str, Any] = {}
     while position + 8 <= reader.size:
         tag, vr, length, body = reader.element(position, explicit)
@@ -221,6 +224,16 @@ def _by_elements(reader: ElementReader) -> Header | None:
         elif keyword:
             values[keyword] = _value(keyword, vr.decode(), reader.at(body, length))
     return Header(reader.path, syntax, values, None)
+
+
+def _refuse_unknown_syntax(syntax: str, path: Path) -> None:
+    """Refuse what is written in a way that nobody here knows, such as a vendor's own, before anything is parsed."""
+    from pydicom.uid import UID
+
+    uid = UID(syntax)
+    if not (uid.is_transfer_syntax and not uid.is_private):
+        found = f"its transfer syntax {syntax!r} is none of DICOM's: a vendor's own, or damaged"
+        raise InputError(found, "export it in a standard transfer syntax, or take it out", path, kind="syntax")
 
 
 def _pixels(reader: ElementReader, tag: int, length: int, body: int) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from ..errors import InputError, short_uid
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 _PREAMBLE = 132
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")
 _SHOWN = 4
 """Series that a message lists."""
 
@@ -46,6 +47,9 @@ def read_folder(path: Path) -> Folder:
             raise InputError("SeriesInstanceUID is missing", "export the series again from its source", file)
         series.setdefault(uid, []).append(header)
     if not series:
+        if packed := sum(map(is_packed, others)):
+            found = f"no CT image among {len(others)} files, {packed} of which are compressed"
+            raise InputError(found, "unpack them (.gz, .zip …) first", path, kind="compressed")
         raise InputError(f"no CT image among {len(others)} files", "give the folder of a DICOM CT series", path)
     _refuse_stumps(others, {_suffix(header.path) for headers in series.values() for header in headers})
     return Folder(path, {uid: tuple(series[uid]) for uid in sorted(series)}, len(others))
@@ -113,9 +117,17 @@ def _refuse_folder(error: OSError) -> None:
 def _refuse_stumps(files: Iterable[Path], suffixes: set[str]) -> None:
     """Refuse a file too short for a DICOM header that is named like the series' images: it may have been a slice."""
     for file in files:
+        if file.suffix.lower() == ".gz" and _suffix(Path(file.stem)) in suffixes:
+            raise InputError("an image of the series is compressed", "unpack it", file, kind="compressed")
         size = file.stat().st_size
         if size < _PREAMBLE and _suffix(file) in suffixes and not file.name.startswith("."):
             raise InputError(f"{size} bytes, cut off before any DICOM header", "copy the series again", file)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is an archive or compressed by its first bytes: gzip, zip, bzip2, xz, 7z, zstandard."""
+    with open(path, "rb") as file:
+        return file.read(6).startswith(_PACKED)
 
 
 def _suffix(path: Path) -> str:

@@ -40,6 +40,25 @@ class Fault:
     error: InputError
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who an image is said to be of, as digests; empty where it does not say.
+
+    Attributes
+    ----------
+    patient : str
+        Of PatientID; sets that were made anonymous share some.
+    certain : str
+        Of PatientID, birth date and sex, where all three are known.
+    """
+
+    patient: str = ""
+    certain: str = ""
+
+
+NOBODY = Person()
+
+
 class Image(Protocol):
     """A CT image on its own grid.
 
@@ -61,6 +80,8 @@ class Image(Protocol):
         What deserves a line in the report.
     faults : tuple of Fault
         Parts that must not be used.
+    person : Person
+        Who it is said to be of.
     """
 
     @property
@@ -101,6 +122,11 @@ class Image(Protocol):
     @property
     def faults(self) -> tuple[Fault, ...]:
         """Parts that must not be used."""
+        ...
+
+    @property
+    def person(self) -> Person:
+        """Who it is said to be of."""
         ...
 
     def read_hu(self, box: Box) -> NDArray[np.float32]:

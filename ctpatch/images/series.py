@@ -30,7 +30,7 @@ from ..geometry import (
 from .ct_image import Slice, read_slice
 from .enhanced_ct import check_concatenation, read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, join_series, read_folder
-from .image import Box, Fault
+from .image import Box, Fault, Person
 from .stacks import (
     Meant,
     at_one_position,
@@ -62,6 +62,13 @@ class CTSeries:
     def lossy(self) -> bool:
         """Whether any slice went through lossy compression."""
         return any(_is_lossy(piece.header) for piece in self.slices)
+
+    @property
+    def person(self) -> Person:
+        """Digests of who the lowest slice is said to be of."""
+        said = [self.slices[0].header.text(name).strip() for name in ("PatientID", "PatientBirthDate", "PatientSex")]
+        digests = [hashlib.sha256("\0".join(part).encode()).hexdigest() for part in (said[:1], said)]
+        return Person(digests[0] if said[0] else "", digests[1] if all(said) else "")
 
     @cached_property
     def content(self) -> str:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, located
 from ..geometry import SliceStack
-from .image import Box, Fault, clean_hu
+from .image import NOBODY, Box, Fault, Person, clean_hu
 from .volume_header import COPY_AGAIN, SAVE_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
 from .voxel_grid import LPS, Grid, Reorder
 
@@ -154,6 +154,7 @@ class CTVolume:
     notes: tuple[str, ...] = ()
     lossy: bool = False
     faults: tuple[Fault, ...] = ()
+    person: Person = NOBODY
 
     @property
     def uid(self) -> str:

@@ -6,45 +6,47 @@ distance of a slice between them is interpolated linearly; what is not outside i
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, shift
 
+from ..contours.roi import VoxelROI, boxed
 from ..geometry import TIE, Floats, SliceStack
 
 
-def fill_between(voxels: NDArray[np.bool_], first: int, stack: SliceStack) -> tuple[NDArray[np.bool_], int]:
-    """A mask with its empty slices filled, and how many were.
+def fill_between(roi: VoxelROI, stack: SliceStack) -> VoxelROI:
+    """The ROI with slices filled that are empty between two that are not, and a note of how many.
 
-    Parameters
-    ----------
-    voxels : (Z, Y, X) bool
-        From slice `first` of the stack on; its first and last slice are not empty.
-    first : int
-    stack : SliceStack
-
-    Returns
-    -------
-    (Z, Y, X) bool
-        A slice stays empty where the outlines beside it do not overlap.
-    int
+    A slice stays empty where the outlines beside it do not overlap. Of a tilted stack the interpolation is along n.
     """
-    drawn = np.flatnonzero(voxels.any(axis=(1, 2)))
-    filled = voxels.copy()
-    for below, above in zip(drawn[:-1].tolist(), drawn[1:].tolist(), strict=True):
-        if above - below == 1:
-            continue
-        distances = [_signed_distance(voxels[k], stack.spacing) for k in (below, above)]
+    first, (corner, voxels) = roi.corner[0], _with_room(roi, stack)
+    drawn = np.flatnonzero(voxels.any(axis=(1, 2))).tolist()
+    for below, above in pairwise(drawn):
+        distances = {k: _signed_distance(voxels[k], stack.spacing) for k in (below, above) if above - below > 1}
         for k in range(below + 1, above):
-            z = stack.positions[first + np.array([below, k, above])]
-            share = float((z[1] - z[0]) / (z[2] - z[0]))
-            moved = (
-                _moved(distance, stack, first + other, first + k)
-                for distance, other in zip(distances, (below, above), strict=True)
-            )
-            low, high = moved
-            filled[k] = ((1 - share) * low + share * high > 0)[1:-1, 1:-1]
-    return filled, int(np.count_nonzero(filled.any(axis=(1, 2)))) - len(drawn)
+            z = stack.positions[[first + below, first + k, first + above]]
+            share = (z[1] - z[0]) / (z[2] - z[0])
+            low, high = (_moved(distances[other], stack, first + other, first + k) for other in (below, above))
+            voxels[k] = ((1 - share) * low + share * high > 0)[1:-1, 1:-1]
+    if not (filled := np.count_nonzero(voxels.any(axis=(1, 2))) - len(drawn)):
+        return roi
+    corner, voxels = boxed(np.argwhere(voxels) + corner)
+    note = f"{filled} slices without a contour are filled from those beside them"
+    return replace(roi, corner=corner, voxels=voxels, notes=(*roi.notes, note))
+
+
+def _with_room(roi: VoxelROI, stack: SliceStack) -> tuple[tuple[int, int, int], NDArray[np.bool_]]:
+    """The voxels in a box that has room for what lies elsewhere in other slices of a tilted stack, and its corner."""
+    offsets = stack.offsets[roi.corner[0] : roi.corner[0] + len(roi.voxels), 1::-1]
+    room = np.ceil(np.ptp(offsets, axis=0) / stack.spacing - TIE).astype(int)
+    start = np.array(roi.corner[1:])
+    low = np.minimum(room, start)
+    high = np.minimum(room, np.array(stack.shape) - start - roi.voxels.shape[1:])
+    corner = (roi.corner[0], *(start - low).tolist())
+    return corner, np.pad(roi.voxels, ((0, 0), (low[0], high[0]), (low[1], high[1])))
 
 
 def _signed_distance(layer: NDArray[np.bool_], spacing: tuple[float, float]) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,8 +72,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
         When a contour lies on no slice, is not planar, overlaps another without a rule, or no voxel is inside.
     """
     if isinstance(roi, VoxelROI):
-        voxels, filled = _between(roi.voxels, roi.corner[0], stack, accept)
-        return replace(roi, voxels=voxels, notes=(*roi.notes, *filled, *_end_notes(voxels, roi.corner, stack)))
+        roi = fill_between(roi, stack) if "between" in accept else roi
+        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     planes = contour_planes(roi, stack)
@@ -81,20 +82,29 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     rule = "xor" if roi.xor else overlap_rule(accept)
     notes = [f"the contours at {z:.4g} mm along the normal are left out: {hole}" for z, hole in missing]
     notes += [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
-    layers = {}
+    layers, on_slices = {}, dict[str, list[int]]()
     for k, plane in taken.items():
         paths, path_notes = combine(_pixel_paths(plane, stack, k), rule)
         layers[k] = fill(paths)
-        notes += [f"slice {k + 1}: {note}" for note in (*path_notes, *_crossing_notes(paths, k))]
+        for note in (*path_notes, *_crossing_notes(paths, k)):
+            on_slices.setdefault(note, []).append(k)
+    notes += [f"{_named(slices)}: {note}" for note, slices in on_slices.items()]
     if len(roi.contours) == 1 and not any(inside.any() for _, inside in layers.values()):
         layers = {k: _nearest_pixel(plane.contours[0], stack, k) for k, plane in taken.items()}
         notes.append("the only contour encloses no voxel centre; the voxel nearest to its middle is the lesion")
     corner, voxels, clipped = _assemble(layers, stack)
     if clipped:
         notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
-    voxels, filled = _between(voxels, corner[0], stack, accept)
-    notes += filled
-    return VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes, *_extent_notes(voxels, corner, stack)))
+    mask = VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes))
+    mask = fill_between(mask, stack) if "between" in accept else mask
+    return replace(mask, notes=(*mask.notes, *_extent_notes(mask.voxels, mask.corner, stack)))
+
+
+def _named(slices: Sequence[int]) -> str:
+    """Slices, counted from 1, with runs of them as ranges."""
+    runs = [list(run) for _, run in groupby(enumerate(sorted(slices)), key=lambda pair: pair[1] - pair[0])]
+    shown = ", ".join(f"{run[0][1] + 1}" + (f"–{run[-1][1] + 1}" if len(run) > 1 else "") for run in runs)
+    return f"slice{'s' if len(slices) > 1 else ''} {shown}"
 
 
 def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]:
@@ -229,16 +239,6 @@ def _assemble(
     if not len(visible):
         raise InputError("the contours lie outside the image in-plane", "check that they were drawn on this series")
     return *boxed(visible), 1 - len(visible) / len(voxels)
-
-
-def _between(
-    voxels: NDArray[np.bool_], first: int, stack: SliceStack, accept: Set[str]
-) -> tuple[NDArray[np.bool_], list[str]]:
-    """The voxels, with slices between two drawn ones filled where the row accepts that, and a note of how many."""
-    if "between" not in accept:
-        return voxels, []
-    filled, count = fill_between(voxels, first, stack)
-    return filled, [f"{count} slices without a contour are filled from those beside them"] if count else []
 
 
 def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:

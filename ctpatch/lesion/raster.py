@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from ..geometry import TIE, Floats
 
 Corner = tuple[int, int]
@@ -56,7 +56,7 @@ def winding(paths: Sequence[Floats]) -> tuple[Corner, NDArray[np.int32]]:
     return (int(low[1]), int(low[0])), np.cumsum(steps, axis=1, dtype=np.int32)[:, :-1]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _cross(path, row0, column0, steps):  # type: ignore[no-untyped-def]
     """Add ±1 where each row of pixel centres, walked by increasing column, crosses the path."""
     rows, width = steps.shape
@@ -75,7 +75,7 @@ def _cross(path, row0, column0, steps):  # type: ignore[no-untyped-def]
             steps[row - row0, min(max(column, 0), width - 1)] += turn
 
 
-@numba.njit(cache=True)
+@compiled()
 def _mark_rim(path, row0, column0, inside, value):  # type: ignore[no-untyped-def]
     """Set every pixel whose centre lies within `TIE` of the path."""
     for i in range(len(path)):

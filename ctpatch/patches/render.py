@@ -12,6 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from ..recipe import RENDERED_SIZE, SIZE, WINDOWS
 
 _PARTS = 14  # the weights' denominator: 224 / 64 = 7 / 2
@@ -47,7 +48,7 @@ def _taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     return index, (place - _PARTS * index).astype(np.int32)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
     wide = np.empty((SIZE, RENDERED_SIZE), np.int32)
     line = np.empty(RENDERED_SIZE, np.int32)
@@ -64,7 +65,7 @@ def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
                 _window(line, WINDOWS[channel][0], WINDOWS[channel][1], rgb[n, i], channel)
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _window(line, low, high, out, channel):  # type: ignore[no-untyped-def]
     width = np.int32(_UNIT * (high - low))
     for j in range(RENDERED_SIZE):

@@ -8,10 +8,10 @@ beyond it is air, never blended.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiled import compiled
 from ..geometry import TIE, Floats, SliceStack, half_spacings
 from ..images.image import AIR, Box, Image
 from ..recipe import SIZE
@@ -86,7 +86,7 @@ def _range(start: int, stop: int, size: int) -> tuple[int, int]:
 
 
 # Scalars and unsigned indices: array views and the wrap-around of negative indices cost this loop a factor of 4.
-@numba.njit(cache=True)
+@compiled()
 def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
     x0, y0, z = offsets[:, 0].copy(), offsets[:, 1].copy(), offsets[:, 2].copy()
     last = len(z) - 2
@@ -120,7 +120,7 @@ def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values,
         outside[n] = missed
 
 
-@numba.njit(cache=True, inline="always")
+@compiled(inline="always")
 def _bilinear(hu, k, corner, x, y):  # type: ignore[no-untyped-def]
     """Slice k at pixel (x, y) of the image, clamped to the pixel centres of the part that was read."""
     x = min(max(x - corner[1], 0.0), hu.shape[2] - 1.0)

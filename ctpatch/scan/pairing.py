@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from .table import COLUMNS, write_rows
 from .tree import ContourFile, Series, Tree, find_files
 
 OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"
+NO_ROI = ListedROI("", References())
 _SHOWN = 8
 _MENDING = frozenset({"resample", "overlap=union", "readers", "stray", "gap"})
 """What a row may have to accept for an ROI to be used."""
@@ -64,7 +66,8 @@ def scan(root: Path) -> ScanResult:
         found, said = _rows(file, tree, read_image)
         rows += found
         notes += said
-    return ScanResult(_numbered(rows), (*notes, *_summary(tree, rows)))
+    bare = _without_contours(tree, rows)
+    return ScanResult(_numbered(rows + bare), (*notes, *_summary(tree, rows, bare)))
 
 
 def write_manifest(result: ScanResult, out: Path) -> None:
@@ -93,12 +96,23 @@ def _rows(
             try:
                 series, how = _pair(item.refers, file, tree)
                 notes += (*how, *_fit(mask, item, read_image(series.folder, series.uid)))
-                rows.append(_row(item, series, file, tree))
+                rows.append(_row(series, tree, str(file.path), item))
             except InputError as error:
                 problems.append(error)
     said = Counter(f"{tree.name(file.path)}: {note}" for note in notes)
     said.update(f"left out: {_located(problem, file, tree)}" for problem in problems)
     return rows, [note if n == 1 else f"{note} ({n} ROIs)" for note, n in said.items()]
+
+
+def _without_contours(tree: Tree, rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """A row with a blank mask for each CT series that is in no row and could be in one, localizers aside."""
+    used = {(row["image"], row["series_uid"]) for row in rows}
+    bare = []
+    for series in tree.series.values():
+        if not series.localizer and _image_cells(series, tree) not in used:
+            with contextlib.suppress(InputError):  # it is named among those in no row
+                bare.append(_row(series, tree))
+    return bare
 
 
 def _located(problem: InputError, file: ContourFile, tree: Tree) -> str:
@@ -166,15 +180,17 @@ def _same_patient(series: Series, file: ContourFile) -> bool:
     return not any(differ(patient_id, file.patient_id) for patient_id in series.patient_ids)
 
 
-def _row(listed: ListedROI, series: Series, file: ContourFile, tree: Tree) -> dict[str, str]:
+def _row(series: Series, tree: Tree, mask: str = "", listed: ListedROI = NO_ROI) -> dict[str, str]:
+    """The row of an ROI, or of a series without contours."""
     if len(series.patient_ids) > 1:
         found = f"the images of its series have {len(series.patient_ids)} PatientIDs"
         raise InputError(found, "take out those of the other patient", series.folder)
-    for path in (series.folder, file.path):
-        if not str(path).isprintable() or str(path) != str(path).strip():
-            raise InputError("a manifest cannot hold this path", "rename what ends in a space or is unprintable", path)
+    for path in (str(series.folder), mask):
+        if not path.isprintable() or path != path.strip():
+            do = "rename what ends in a space or is unprintable"
+            raise InputError("a manifest cannot hold this path", do, Path(path))
     image, uid = _image_cells(series, tree)
-    cells = (tree.patients[series.uid], image, str(file.path), listed.roi, uid, "", "")
+    cells = (tree.patients[series.uid], image, mask, listed.roi, uid, "", "")
     return dict(zip(COLUMNS, cells, strict=True)) | dict(listed.columns)
 
 
@@ -196,7 +212,7 @@ def _numbered(rows: list[dict[str, str]]) -> tuple[dict[str, str], ...]:
     return tuple(ordered)
 
 
-def _summary(tree: Tree, rows: list[dict[str, str]]) -> Iterator[str]:
+def _summary(tree: Tree, rows: list[dict[str, str]], bare: list[dict[str, str]]) -> Iterator[str]:
     masks: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         masks[row["image"], row["series_uid"]].add(tree.name(row["mask"]))
@@ -208,7 +224,12 @@ def _summary(tree: Tree, rows: list[dict[str, str]]) -> Iterator[str]:
             yield f"{place}: PatientID is blank; the folder's name {name!r} is used, mend it if a patient has several"
         if len(files) > 1:
             yield f"{place}: {len(files)} files of contours, keep the rows you mean: {', '.join(sorted(files))}"
-    if unused := [tree.name(cells[0]) for cells in sorted(series) if cells not in masks]:
+    if bare:
+        names = sorted(tree.name(row["image"]) for row in bare)
+        shown = f"{', '.join(names[:_SHOWN])}{', …' if names[_SHOWN:] else ''}"
+        yield f"{len(bare)} CT series without usable contours, a row with a blank mask each: {shown}"
+    rest = {(row["image"], row["series_uid"]) for row in bare}
+    if unused := [tree.name(cells[0]) for cells in sorted(series) if cells not in masks and cells not in rest]:
         yield f"{len(unused)} CT series in no row: {', '.join(unused[:_SHOWN])}{', …' if unused[_SHOWN:] else ''}"
     if any(row.get("aux_lobulation") or row.get("aux_spiculation") for row in rows):
         yield _SCALES

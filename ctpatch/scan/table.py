@@ -23,14 +23,14 @@ def write_rows(rows: Sequence[Mapping[str, str]], out: Path) -> None:
         When there is nothing to write, or `out` exists or cannot be written.
     """
     if not rows:
-        raise InputError("no contours were paired with a CT series", "see the notes for what was left out", out)
+        raise InputError("there is no CT series to write of", "see the notes for what was left out", out)
     columns = list(dict.fromkeys((*COLUMNS, *(name for row in rows for name in row))))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     folder = Path(os.path.abspath(out)).parent
     for row in rows:
-        paths = {name: path_cell(Path(row[name]), folder) for name in ("image", "mask")}
+        paths = {name: path_cell(Path(row[name]), folder) for name in ("image", "mask") if row[name]}
         writer.writerow({name: text_cell(cell) for name, cell in row.items()} | paths)
     try:
         with open(out, "x", encoding="utf-8", newline="") as file:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from pydicom.uid import UID
+
 from ..contours import is_mask
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
-from ..images.folder import CT_IMAGE, ENHANCED_CT
+from ..images.folder import CT_IMAGE, ENHANCED_CT, is_packed
 from ..manifest import MISSING
 
 
@@ -114,6 +116,15 @@ def patient_id(header: Header) -> str:
     return "" if text.casefold() in MISSING else one_line(text)
 
 
+def _kind(header: Header) -> str:
+    """What a DICOM object is that is neither a CT image nor contours."""
+    modality = header.text("Modality") or "unknown"
+    if modality != "CT":
+        return f"DICOM of modality {modality}"
+    uid = UID(header.text("SOPClassUID"))
+    return f"DICOM of modality CT that are no CT images ({uid.name.removesuffix(' Storage') or 'of no class'})"
+
+
 def _sort_in(path: Path, tree: Tree) -> None:
     """Put one file where it belongs."""
     try:
@@ -124,11 +135,12 @@ def _sort_in(path: Path, tree: Tree) -> None:
         if is_mask(path, header):
             tree.contours.append(ContourFile(path, patient_id(header) if header else ""))
         elif header is None:
-            tree.others["neither DICOM nor LIDC-IDRI XML"] += 1
+            what = "compressed files: unpack them first" if is_packed(path) else "neither DICOM nor LIDC-IDRI XML"
+            tree.others[what] += 1
         elif header.text("SOPClassUID") in (CT_IMAGE, *ENHANCED_CT) and (uid := header.text("SeriesInstanceUID")):
             tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
         else:
-            tree.others[f"DICOM of modality {header.text('Modality') or 'unknown'}"] += 1
+            tree.others[_kind(header)] += 1
     except InputError as error:
         tree.notes.append(f"unreadable: {error.at(root=tree.root)}")
     except OSError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import CtpatchError
+from ..errors import CtpatchError, InputError
 
 
 @contextlib.contextmanager
@@ -48,21 +49,41 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def lock(path: Path) -> IO[bytes] | None:
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+"""What file systems without locks say (NFS, Lustre, some of FUSE)."""
+
+
+def lock(path: Path, *, needed: bool = True) -> IO[bytes] | None:
     """An open file locked for this process, None where another one holds it.
 
     The system unlocks it however the process ends, and when the file is closed. A file that has just been removed by
     the one who held it is not locked: its folder is gone, or another's.
+
+    Parameters
+    ----------
+    path : Path
+    needed : bool
+        False: the file is opened and not locked.
+
+    Raises
+    ------
+    InputError
+        When the file system has no locks.
     """
     import fcntl  # not on Windows, where stores can be read
 
     file = open(path, "ab", opener=owned)  # noqa: SIM115 - held open as long as the lock is
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if needed:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
-    except OSError:
-        pass
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            file.close()
+            found = f"the file system has no locks ({error.strerror}): two builds of one store could mix"
+            do = "give --no-lock if no other build writes this store, or --out on another file system"
+            raise InputError(found, do, path.parent.name, kind="no-locks") from None
     file.close()
     return None
 

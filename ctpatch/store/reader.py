@@ -244,7 +244,9 @@ def _open(path: Path) -> h5py.File:
     if not path.is_file():
         raise InputError("there is no such store", "give the path of a store made by ctpatch build", path)
     try:
-        return h5py.File(path, "r")
+        return h5py.File(
+            path, "r", locking=False
+        )  # a store never changes: reading needs no lock, and NFS may have none
     except OSError as error:
         found = "not a readable HDF5 file (truncated, or something else)"
         raise InputError(found, "rerun ctpatch build", path) from error

@@ -10,13 +10,14 @@ import pandas as pd
 
 from ..errors import one_line
 from ..manifest import SPLITS
+from ..notes import Note, gathered
 from . import PatchStore, open_store
 
 MOST_LEVELS = 20
 """Levels without names are counted one by one up to this many."""
 
 
-def describe_store(path: Path) -> list[str]:
+def describe_store(path: Path, *, verbose: bool = False) -> list[str]:
     """Lines that say what a store holds."""
     with open_store(path) as store:
         lines = [
@@ -24,7 +25,7 @@ def describe_store(path: Path) -> list[str]:
             *_splits(store),
             *_characteristics(store),
             *(f"skipped: patient {s.patient_id} lesion {s.lesion_id}: {s.reason}" for s in store.skipped.itertuples()),
-            *_recipe(store),
+            *_recipe(store, verbose=verbose),
         ]
     return [one_line(line) for line in lines]  # a stranger's store may hold terminal codes
 
@@ -53,15 +54,16 @@ def _characteristics(store: PatchStore) -> Iterator[str]:
         yield f"aux_{name}: " + ", ".join([*counts, f"unknown {int(values.isna().sum())}"])
 
 
-def _recipe(store: PatchStore) -> Iterator[str]:
+def _recipe(store: PatchStore, *, verbose: bool) -> Iterator[str]:
     recipe, provenance = store.recipe, store.provenance
     shown = ("seed", "patches", "augment", "rotate_deg", "shift_mm", "spacing_mm")
     if chosen := [f"{name} {recipe[name]}" for name in shown if name in recipe]:
         yield "recipe: " + ", ".join(chosen)
     if versions := _object(provenance, "versions"):
         yield "made with " + ", ".join(f"{name} {version}" for name, version in versions.items())
-    for who, lines in _object(provenance, "notes").items():
-        yield from (f"note: {who}: {note}" for note in (lines if isinstance(lines, list) else [lines]))
+    told = _object(provenance, "notes").items()
+    notes = [Note(who, str(note)) for who, lines in told for note in (lines if isinstance(lines, list) else [lines])]
+    yield from (f"note: {note}" for note in (notes if verbose else gathered(notes)))
 
 
 def _object(document: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 ORDER = [
     "errors",
+    "notes",
+    "compiled",
     "geometry",
     "images.image",
     "recipe",

@@ -284,9 +284,7 @@ def test_174_between_fills_a_prism_exactly(tmp_path: Path) -> None:
     assert "3 slices without a contour are filled from those beside them" in store.notes
 
 
-@pytest.mark.parametrize(
-    "positions", [3.0 * np.arange(16), np.cumsum([0, *[2.5, 3.5] * 7, 2.5])], ids=["even", "uneven"]
-)
+@pytest.mark.parametrize("steps", [(3.0, 3.0), (2.5, 3.5)], ids=["even", "uneven"])
 @pytest.mark.parametrize("shear", [(0.0, 0.0), (0.0, 0.5)], ids=["straight", "tilted"])
 def test_174_between_is_raya_and_udupas_interpolation(tmp_path: Path, steps: Any, shear: Any) -> None:
     """An ellipse that moves and grows: voxels deep in are in, those far out are out, as the formula says."""
@@ -320,7 +318,7 @@ def test_174_between_is_raya_and_udupas_interpolation(tmp_path: Path, steps: Any
         found[rows, columns] = mask.voxels[k - mask.corner[0]]
         assert found[wanted > 2.0].all()
         assert not found[wanted < -2.0].any()
-        assert np.count_nonzero(found) == pytest.approx(np.count_nonzero(wanted > 0), rel=0.08)
+        assert np.count_nonzero(found) == pytest.approx(np.count_nonzero(wanted > 0), rel=0.1)
 
 
 def test_174_outlines_apart_are_not_joined(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import os
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -16,10 +17,11 @@ import synthetic
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
+from ctpatch import scan as scanning
 from ctpatch.contours.rtstruct import open_rtstruct
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
-from ctpatch.scan import ScanResult, scan, write_manifest
+from ctpatch.scan import ScanResult, write_manifest
 from ctpatch.scan.table import text_cell
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -95,6 +97,12 @@ def lidc_xml(
     head = f"<ResponseHeader><SeriesInstanceUid>{of.series_uid}</SeriesInstanceUid></ResponseHeader>"
     path.write_text(f"<LidcReadMessage>{head}{''.join(sessions)}</LidcReadMessage>")
     return path
+
+
+def scan(root: Path) -> ScanResult:
+    """What a scan finds, without the rows of series that no usable contours belong to."""
+    result = scanning.scan(root)
+    return replace(result, rows=tuple(row for row in result.rows if row["mask"]))
 
 
 def cells(result: ScanResult, *columns: str) -> list[tuple[str, ...]]:
@@ -392,7 +400,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_gives_no_manifest(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no contours were paired"):
+    with pytest.raises(InputError, match="there is no CT series to write of"):
         write_manifest(scan(tmp_path), tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
