@@ -20,6 +20,7 @@ HEADS = {
     "first": "",
     "second": "against",
     "r": "Spearman r",
+    "test": "p from",
     "n": "lesions",
     "auc": "AUC",
     "auc_difference": "AUC difference",
