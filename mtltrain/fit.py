@@ -118,7 +118,8 @@ class _Session:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
-        log(f"{self.run.name} goes on after epoch {len(self.history)}")
+        begun, device = state["run"]["device"], self.run.settings.device
+        log(f"{self.run.name} goes on after epoch {len(self.history)}" + f", begun on {begun}" * (begun != device))
 
     def best(self) -> int:
         """Number of the first epoch with the highest validation AUC."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -89,6 +90,31 @@ def test_changed_settings_are_refused(finished):
     path, out = finished
     with pytest.raises(InputError, match=r"made with lr = 0.001, this call has 0.01\."):
         fit_folder(path, out, ["stl-ri"], [0], Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12, lr=0.01))
+
+
+@pytest.mark.parametrize("recorded", ["cuda", ["cuda"]])
+def test_begun_on_another_device(finished, tmp_path, monkeypatch, recorded):
+    """A run that a GPU began goes on without one, and config.json says so; `recorded` once was one word."""
+    path, out = finished[0], tmp_path / "out"
+    save = fit._Session.save
+
+    def stop(session, folder):
+        save(session, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit._Session, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2))
+    monkeypatch.setattr(fit._Session, "save", save)
+    state = fit.load_checkpoint(out / "stl-ri/seed-0/last.pt")
+    fit.save_checkpoint(out / "stl-ri/seed-0/last.pt", {**state, "run": {**state["run"], "device": "cuda"}})
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "device": recorded}))
+    lines = []
+    fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2), log=lines.append)
+    assert any("goes on after epoch 1, begun on cuda" in line for line in lines)
+    assert json.loads((out / "config.json").read_text())["device"] == ["cuda", "cpu"]
+    assert fit.load_checkpoint(out / "stl-ri/seed-0/best.pt")["run"]["device"] in ("cuda", "cpu")
 
 
 def test_changed_store_is_refused(finished, tmp_path):
