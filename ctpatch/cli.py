@@ -65,11 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(
         command("check", _check, "find every problem of a manifest, its series and contours, decoding no pixels")
     )
-    for name, run, text in (
-        ("info", _info, "say what is in a store"),
-        ("verify", _verify, "read a whole store against its digests"),
-    ):
-        command(name, run, text).add_argument("store", type=Path, help="a store (.h5)")
+    info = command("info", _info, "say what is in a store")
+    info.add_argument(
+        "--card", action="store_true", help="as a data card in Markdown, without a word on single patients"
+    )
+    verify = command("verify", _verify, "read a whole store against its digests")
+    for sub in (info, verify):
+        sub.add_argument("store", type=Path, help="a store (.h5)")
     _add_scan(
         command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
     )
@@ -176,9 +178,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    from .store import data_card, open_store
     from .store.summary import describe_store
 
-    print("\n".join(describe_store(arguments.store)))
+    if arguments.card:
+        with open_store(arguments.store) as store:
+            print(data_card(store), end="")
+    else:
+        print("\n".join(describe_store(arguments.store)))
     return 0
 
 
