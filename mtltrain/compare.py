@@ -21,12 +21,19 @@ from .tables import read_json
 SCHEMA = "mtltrain-metrics-1"
 LESION = ["patient_id", "lesion_id"]
 METHODS = {
-    False: {"auc": "DeLong", "proportions": "Wilson", "auc_test": "paired DeLong", "test": "exact McNemar"},
+    False: {
+        "auc": "DeLong",
+        "proportions": "Wilson",
+        "auc_test": "paired DeLong",
+        "test": "exact McNemar",
+        "calibration": "logistic regression (statsmodels); Brier score by patient bootstrap",
+    },
     True: {
         "auc": "DeLong clustered by patient (Obuchowski)",
         "proportions": "patient bootstrap (Wilson where no patient recurs)",
         "auc_test": "paired DeLong clustered by patient (Obuchowski)",
         "test": "exact McNemar with signs flipped per patient",
+        "calibration": "logistic regression clustered by patient (statsmodels); Brier score by patient bootstrap",
     },
 }
 
@@ -201,8 +208,8 @@ def _run(group: Scores, run: str, names: list[str], positive: int) -> dict[str, 
     alone = np.arange(group.labels.size)  # the seeds' intervals go unused: no bootstrap for them
     single = [_estimates(table, group.labels, names, positive, alone) for table in seeds.values()]
     metrics = _estimates(group.averaged(run), group.labels, names, positive, group.patients)
-    spread = {name: _spread([row[name].value for row in single]) for name in metrics}
-    return {"seeds": list(seeds), "metrics": metrics, "over_seeds": spread}
+    over_seeds = {name: spread([row[name].value for row in single]) for name in metrics}
+    return {"seeds": list(seeds), "metrics": metrics, "over_seeds": over_seeds}
 
 
 def _clinical(
@@ -235,7 +242,8 @@ def _problems(names: list[str], positive: int) -> list[str]:
     return [names[positive]] if len(names) == 2 else names
 
 
-def _spread(values: list[float | None]) -> dict[str, Any]:
+def spread(values: list[float | None]) -> dict[str, Any]:
+    """Values of one figure with their mean and SD, None where one of them is."""
     column = pd.Series(values, dtype=float)  # with one undefined, mean and SD are
     return {"values": values, "mean": column.mean(skipna=False), "sd": column.std(skipna=False)}
 
@@ -267,7 +275,7 @@ def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "task": task,
             "lesions": len(vote),
             "accuracy": proportion(right, patients),
-            "over_seeds": _spread(list((rows["predicted"] == rows["level"]).groupby(rows["seed"]).mean())),
+            "over_seeds": spread(list((rows["predicted"] == rows["level"]).groupby(rows["seed"]).mean())),
             "majority": usual.mean(),
             "p_mcnemar": mcnemar(right, usual, patients),
         }

@@ -18,14 +18,15 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import InputError, lock, open_store
+from ctpatch.store import InputError, data_card, flow, lock, open_store
 
 from . import Settings, __version__, fit, models
 from .backbones import TIMM, named, published
+from .cards import model_card
 from .compare import LESION, evaluate
 from .data import IMAGENET, Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
-from .tables import read_csv, read_json, write_csv, write_json
+from .tables import read_csv, read_json, write, write_csv, write_json
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]
@@ -89,7 +90,8 @@ def fit_folder(
             for run in _unfinished(runs, out):
                 history = fit.train(run, out / run.name, start, log, watch)
                 _finish(run, out / run.name, pd.DataFrame(history))
-            return _evaluate(out, cohort, config["selection"])
+            write(out / "data_card.md", data_card(store))
+            return _evaluate(out, cohort, config["selection"], flow(store))
 
 
 def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torch.device) -> pd.DataFrame:
@@ -235,7 +237,9 @@ def _auxiliary(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables
     return pd.concat(parts[1:] or parts)
 
 
-def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _evaluate(
+    out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]], flow: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Join the finished runs' tables and compare them; files that say the same already stay as they are."""
     runs = sorted(path.parent for path in out.glob("*/seed-*/predictions.csv"))
     tables = {}
@@ -243,7 +247,10 @@ def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]])
         tables[name] = pd.concat([read_csv(run / name) for run in runs], ignore_index=True)
         write_csv(out / name, tables[name])
     predictions, auxiliary = tables["predictions.csv"], tables["auxiliary.csv"]
-    metrics = evaluate(predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary)
+    metrics = evaluate(
+        predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary, flow=flow
+    )
     write_json(out / "metrics.json", metrics)
+    write(out / "model_card.md", model_card(read_json(out / "config.json"), metrics))
     write_report(out)
     return metrics

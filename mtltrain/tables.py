@@ -84,12 +84,14 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     )
     several = any(len(entry["seeds"]) > 1 for entry in runs.values())
     averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
+    folds = [{"run": run} | entry["over_folds"] for run, entry in runs.items() if "over_folds" in entry]
     seeds = [{"run": run, "seeds": len(entry["seeds"])} | entry["over_seeds"] for run, entry in runs.items()]
     tasks = [{key: row[key] for key in row if key != "over_seeds"} for row in metrics["auxiliary"]]
     made = {
         "Table 1. Characteristics against the label, training lesions": metrics["selection"],
         f"Table 2. {tested}; mean ± SD over the seeds": seeds if several else [],
         f"{averaged}; value (95 % CI)": [{"run": run} | entry["metrics"] for run, entry in runs.items()],
+        f"Mean ± SD of the {metrics.get('folds')} folds' own figures": folds,
         "MTL against STL": metrics["tests"],
         "Auxiliary tasks, test lesions where known": tasks,
         **_clinical(metrics),

@@ -3,7 +3,7 @@
 from ..errors import CtpatchError, InputError, one_line
 from ..manifest import SPLITS, guarded, patient_key, unguarded
 from ..recipe import WINDOWS
-from .card import data_card, flow, markdown_table
+from .card import data_card, flow, markdown, markdown_table
 from .disk import lock, replacing
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
@@ -20,6 +20,7 @@ __all__ = [
     "flow",
     "guarded",
     "lock",
+    "markdown",
     "markdown_table",
     "one_line",
     "open_store",

@@ -5,6 +5,7 @@ It says nothing of a single patient: counts, levels, the recipe and versions onl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -60,13 +61,14 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     head = ["" if key == "name" else key for key in columns]
     cells = [[row.get(key, "") for key in columns] for row in rows]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in (head, ["---"] * len(head), *cells))
+    lines = [head, *cells]
+    laid = [f"| {' | '.join(map(markdown, line))} |" for line in lines]
+    return "\n".join([laid[0], f"|{' --- |' * len(head)}", *laid[1:]])
 
 
-def _cell(value: object) -> str:
-    """Text from a manifest cannot end its cell, nor become markup."""
-    text = one_line(str(value)).replace("\\", "\\\\")
-    return text if text == "---" else "".join(f"\\{c}" if c in "|<>`*_[]#" else c for c in text)
+def markdown(value: object) -> str:
+    """Text of one line, as it is: a name from a manifest can neither end its cell nor become markup."""
+    return re.sub(r"([\\|<>`*_\[\]#~&])", r"\\\1", one_line(str(value)))
 
 
 def _composition(store: PatchStore) -> Iterator[str]:
@@ -120,14 +122,20 @@ def _provenance(store: PatchStore) -> Iterator[str]:
     yield markdown_table([{"name": text, "value": told[key]} for key, text in names.items() if told.get(key)])
     versions, notes = told.get("versions"), told.get("notes")
     if isinstance(versions, dict):
-        yield "Made with " + ", ".join(f"{_cell(name)} {_cell(version)}" for name, version in versions.items()) + "."
+        yield (
+            "Made with "
+            + ", ".join(f"{markdown(name)} {markdown(version)}" for name, version in versions.items())
+            + "."
+        )
     if isinstance(notes, dict) and notes:
         yield f"The build noted something about {len(notes)} lesions; `ctpatch info` lists it."
 
 
 def _privacy(store: PatchStore) -> str:
-    kept = store.provenance.get("keep_uids")
-    series = "SeriesInstanceUIDs" if kept else "digests of SeriesInstanceUIDs"
+    told = store.provenance
+    if "keep_uids" not in told:
+        return "It was not made by ctpatch build: it holds the patient ids and series that its writer gave it."
+    series = "SeriesInstanceUIDs" if told["keep_uids"] else "digests of SeriesInstanceUIDs"
     return (
         f"It holds the manifest's patient ids and {series}, and no other text of the images' headers: no name, date or "
         "path. A store of the head contains the face."

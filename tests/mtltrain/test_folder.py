@@ -16,7 +16,7 @@ from mtltrain.folder import fit_folder, predict_folder
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
 FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metrics.json", "report.html"}
-FILES |= {"roc.png", "training.png", ".lock"}
+FILES |= {"roc.png", "training.png", "model_card.md", "data_card.md", ".lock"}
 
 
 pytestmark = pytest.mark.usefixtures("narrow")
