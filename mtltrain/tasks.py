@@ -57,7 +57,7 @@ class Characteristic:
 
     def line(self) -> dict[str, Any]:
         """The line as `metrics.json` keeps it."""
-        return {key: getattr(self, key) for key in ("name", "r", "p", "test", "n", "kept", "reason")}
+        return {key: getattr(self, key) for key in ("name", "r", "p", "n", "kept", "reason", "test")}
 
     def task(self) -> dict[str, Any]:
         """The task as a checkpoint keeps it."""

@@ -10,7 +10,8 @@ import torch
 import torchvision
 from toystore import write_store
 
-from ctpatch import InputError
+from ctpatch import InputError, open_store
+from ctpatch.store import data_card
 from mtltrain import Settings, fit
 from mtltrain.folder import fit_folder, predict_folder
 
@@ -67,6 +68,20 @@ def test_what_a_folder_holds(finished):
     assert (config["backbone"], config["seeds"], config["store"]) == ("shufflenet_v2_x0_5", [0], "s.h5")
     assert {"torch", "python", "threads"} < set(config["versions"][0])
     assert str(out.parent) not in (out / "config.json").read_text()
+
+
+def test_flow_and_cards(finished):
+    path, out = finished
+    flow = json.loads((out / "metrics.json").read_text())["flow"]
+    assert [(row["name"], row["patients"], row["lesions"]) for row in flow] == [
+        *(("in the manifest", 28, 28), ("left out", 0, 0), ("train", 12, 12), ("val", 8, 8), ("test", 8, 8))
+    ]
+    with open_store(path) as store:
+        assert (out / "data_card.md").read_text() == data_card(store)
+        ids = set(store.lesions["patient_id"])
+    text = (out / "model_card.md").read_text()
+    assert "| test | 8 | 8 | 4 | 4 | 0 |" in text
+    assert not [name for name in (*ids, path.name, str(out)) if name in text]
 
 
 def test_again_changes_nothing(finished):
