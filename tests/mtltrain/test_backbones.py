@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import skimage.data
 import torch
+from safetensors.torch import save_file
 from skimage.transform import resize
 from toystore import write_store
 
@@ -96,10 +97,10 @@ def hub(monkeypatch, path):
     monkeypatch.setattr("timm.models._hub.hf_hub_download", download)
 
 
-def test_published_by_timm_for_another_size(tmp_path, monkeypatch, example):
+def test_published_by_timm_for_another_size(tmp_path, monkeypatch):
     """A ViT made for 160 x 160 gets more positions, by timm's own interpolation; all else stays."""
     state = timm.create_model("test_vit.r160_in1k").state_dict()
-    example.save_file(state, tmp_path / "model.safetensors")
+    save_file(state, tmp_path / "model.safetensors")
     hub(monkeypatch, tmp_path / "model.safetensors")
     found = backbones.published("timm:test_vit")
     changed = {name for name, tensor in found.items() if not torch.equal(tensor, state[name])}
@@ -157,9 +158,10 @@ def test_the_conversion_knows_what_is_in_pictures(example):
 
 
 @pytest.mark.usefixtures("narrow")
-def test_transfer_learning_from_the_converted_file(tmp_path, example):
+def test_transfer_learning_from_the_converted_file(tmp_path, example, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["efficientnet_lite0.py", str(tmp_path / "lite0.safetensors")])
+    example.main()
     converted = example.converted()
-    example.save_file(converted, tmp_path / "lite0.safetensors")
     path = write_store(tmp_path / "s.h5", {"train": 12, "val": 4, "test": 4}, patches=1)
     settings = Settings("timm:tf_efficientnet_lite0", epochs=1, batch_size=12, lr=1e-9)
     fit_folder(path, tmp_path / "out", ["mtl-tl"], [0], settings, weights=tmp_path / "lite0.safetensors")
