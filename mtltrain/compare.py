@@ -102,8 +102,8 @@ def evaluate(
     positive : str, optional
         With two classes, the positive one; default: the last in sorted order.
     selection : sequence of mappings
-        Rows of Table 1: name, r, p, n, kept, reason, test (where p is from: `t`, Student's distribution; `exact`, all
-        permutations; `permutation`, 99,999 of them).
+        Rows of Table 1: name, r, p, n, kept, reason, test (where p is from: `t distribution`; `exact`, all orders;
+        `permutation`, 99,999 of them).
     auxiliary : DataFrame, optional
         One row per run, seed, lesion and task: run, seed, patient_id, lesion_id, split, task, level (the true one;
         blank = unknown), predicted, majority (the training lesions' commonest level).

@@ -87,7 +87,7 @@ def _describe(name: str, values: NDArray[np.float64], rank: NDArray[np.int64]) -
 
 
 def spearman(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float, str]:
-    """Spearman's r, its two-sided p, and how p was found: `t`, `exact` or `permutation`.
+    """Spearman's r, its two-sided p, and how p was found: `t distribution`, `exact` or `permutation`.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def spearman(first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float, s
     n = len(first)
     margins = [n - int(np.unique(values, return_counts=True)[1].max()) for values in (first, second)]
     if n >= SMALL_N and min(margins) >= SMALL_MARGIN:
-        return r, p, "t"
+        return r, p, "t distribution"
     # |r| times what no permutation changes, in whole numbers: equal ones are found equal
     one, two = ((2 * rankdata(values)).astype(np.int64) - n - 1 for values in (first, second))
     found = permutation_test(
