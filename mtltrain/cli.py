@@ -139,6 +139,9 @@ def _pool(args: argparse.Namespace) -> None:
 
     metrics, predictions = pool_folds(args.folders)
     print(f"{len(args.folders)} folds pooled: out-of-fold predictions\n\n{format_tables(metrics)}")
+    print(
+        "\nPooling takes the probabilities of different networks for comparable: compare with the folds' own figures."
+    )
     if args.out:
         write_csv(args.out / "predictions.csv", predictions)
         write_json(args.out / "metrics.json", metrics)

@@ -216,18 +216,19 @@ def _clinical(
     group: Scores, folds: Sequence[tuple[Scores, Scores]], run: str, names: list[str], positive: int
 ) -> dict[str, Any]:
     """What `mtltrain.clinical` finds of a run; `folds` are the validation and the test lesions of each fold."""
-    table, truth = one_vs_rest(group.averaged(run), group.labels, positive)
     found: dict[str, Any] = {"calibration": {}, "operating_point": {}, "net_benefit": {}}
+    whole = one_vs_rest(group.averaged(run), group.labels, positive)
+    sides = [[one_vs_rest(side.averaged(run), side.labels, positive) for side in fold] for fold in folds]
     for k, name in enumerate(_problems(names, positive)):
-        chosen = []
-        for val, test in folds:
-            (seen, known), (score, true) = (
-                (part[k] for part in one_vs_rest(side.averaged(run), side.labels, positive)) for side in (val, test)
-            )
-            chosen.append((youden(seen, known), score, true, test.patients))
-        found["calibration"][name] = calibration(table[k], truth[k], group.patients)
-        found["operating_point"][name] = operating_point(chosen)
-        found["net_benefit"][name] = list(net_benefit(table[k], truth[k]))
+        score, truth = whole[0][k], whole[1][k]
+        found["calibration"][name] = calibration(score, truth, group.patients)
+        found["net_benefit"][name] = list(net_benefit(score, truth))
+        found["operating_point"][name] = operating_point(
+            [
+                (youden(val[0][k], val[1][k]), test[0][k], test[1][k], fold[1].patients)
+                for (val, test), fold in zip(sides, folds, strict=True)
+            ]
+        )
     return found
 
 

@@ -160,7 +160,7 @@ def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> Mapping[str, Tens
         return {}
     weights = fit.load_weights(file) if file else published(runs[0].settings.backbone)
     with torch.device("meta"):
-        models.load_pretrained(fit.build(runs[0].identity), weights)
+        models.load_pretrained(fit.build(runs[0].identity), weights, file or "")
     return weights
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -181,12 +182,12 @@ def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str
     return [{"params": old, "lr": CONVOLUTION_LR_RATIO * lr}, {"params": new, "lr": lr}]
 
 
-def load_pretrained(net: Network, weights: Mapping[str, Tensor]) -> None:
+def load_pretrained(net: Network, weights: Mapping[str, Tensor], where: str | os.PathLike[str] = "") -> None:
     """Copy all but the new layers from weights of the plain network, under its names of today or earlier.
 
     Raises
     ------
     InputError
-        If they are not of this backbone.
+        If they are not of this backbone; `where` is the file that it names.
     """
-    copy_into(net.backbone, weights, net.new)
+    copy_into(net.backbone, weights, net.new, where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import pickle
 import re
 from collections import OrderedDict
@@ -56,7 +57,9 @@ def state_dict(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     return {_PREFIX.sub("", name): value for name, value in inner.items()}
 
 
-def copy_into(network: nn.Module, weights: Mapping[str, Tensor], new: Sequence[nn.Module]) -> None:
+def copy_into(
+    network: nn.Module, weights: Mapping[str, Tensor], new: Sequence[nn.Module], where: str | os.PathLike[str] = ""
+) -> None:
     """Copy all but the layers `new` from `weights`, by the network's own loading code.
 
     That code knows older forms: torchvision's of its ViT and MNASNet, torch's of BatchNorm, which had no
@@ -65,7 +68,7 @@ def copy_into(network: nn.Module, weights: Mapping[str, Tensor], new: Sequence[n
     Raises
     ------
     InputError
-        If a tensor is missing or of another shape.
+        If a tensor is missing or of another shape; `where` is the file that it names.
     """
     ids = {id(tensor) for layer in new for tensor in layer.state_dict(keep_vars=True).values()}
     own = network.state_dict(keep_vars=True)
@@ -87,4 +90,5 @@ def copy_into(network: nn.Module, weights: Mapping[str, Tensor], new: Sequence[n
             f"the weights lack {len(bad)} of the backbone's {len(own) - len(skipped)} tensors, or have another shape "
             f"({', '.join(bad[:3])}{', ...' * (len(bad) > 3)})",
             "name the --backbone that they were trained with",
+            where,
         )

@@ -6,6 +6,13 @@
 
 For machines that reach pip's registry and neither torchvision's nor timm's servers. The package's network is timm's
 under other names: the same tensors of the same shapes in the same order, which is checked.
+
+On the demo cohort (`make demo`; 12 test lesions, so no result) `mtltrain fit demo/small.h5 --arch stl-tl --epochs 3
+--batch-size 8` with these weights came to a test AUC of 0.94 after 138 steps; with batches of 50, after 16 steps, to
+0.19. Then the network tells its training lesions apart perfectly by the statistics of a batch (AUC 1.00), and not at
+all by BatchNorm's running ones (0.49), which lag behind: networks with BatchNorm need some hundred steps an epoch, as
+the paper's 300 patches a lesion give them. Without any training, a logistic regression on the pooled features of 605
+LIDC nodules told 313 others apart with an AUC of 0.85, and with random weights 0.79.
 """
 
 from __future__ import annotations
