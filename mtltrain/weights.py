@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -20,6 +21,12 @@ from ctpatch.store import InputError
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Where training scripts keep the state dict within what they save, averaged weights first (timm's order)."""
+
+_SCALAR = np.float64().__reduce__()[0]
+PLAIN: list[Any] = [argparse.Namespace, np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
+PLAIN += [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")]
+"""What training scripts save beside tensors, numbers and text: their arguments, and numpy's scalars (an accuracy), also
+under the name that numpy 1 had for them. None of it runs code."""
 
 _PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.|net\.|backbone\.)+")
 """What DataParallel, torch.compile, Lightning and our own runs put before a network's names."""
@@ -33,11 +40,12 @@ def read(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with torch.serialization.safe_globals([argparse.Namespace]):  # plain values: torchvision's and timm's `args`
+        with torch.serialization.safe_globals(PLAIN):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         found = f"no readable checkpoint ({type(error).__name__})"
-        raise InputError(found, "name a whole file, or delete it and train again", path) from None
+        do = "name a whole file, of a script's checkpoint its state dict alone, or delete it and train again"
+        raise InputError(found, do, path) from None
     return state if isinstance(state, dict) else {"": state}
 
 

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -42,6 +43,7 @@ FORMS = {
         "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
     },
     "torchvision's references": lambda state: {"model": state, "epoch": 3, "args": argparse.Namespace(lr=0.1)},
+    "with numpy's numbers": lambda state: {"best": np.float64(0.7), "n": np.int64(3), "state_dict": state},
     "averaged": lambda state: {"state_dict": {}, "state_dict_ema": state},
     "compiled, in DataParallel": lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
     "Lightning's": lambda state: {"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
@@ -88,6 +90,17 @@ def test_legacy_file_of_torch_before_1_6(tmp_path, published):
     net = empty("stl-tl")
     models.load_pretrained(net, fit.load_weights(tmp_path / "w.pth"))
     assert same(net, published)
+
+
+def test_numbers_of_numpy_1(tmp_path, published):
+    """It called its scalars' module otherwise."""
+    torch.save(
+        {"best": np.float64(0.7), "state_dict": published}, tmp_path / "w.pth", _use_new_zipfile_serialization=False
+    )
+    data = (tmp_path / "w.pth").read_bytes()
+    assert b"numpy._core.multiarray" in data or np.__version__ < "2"
+    (tmp_path / "w.pth").write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
+    assert len(fit.load_weights(tmp_path / "w.pth")) == len(published)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", (99).to_bytes(8, "little") + b"{"])
