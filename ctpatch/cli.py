@@ -66,14 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(
         command("check", _check, "find every problem of a manifest, its series and contours, decoding no pixels")
     )
-    for name, run, text in (
-        ("info", _info, "say what is in a store"),
-        ("verify", _verify, "read a whole store against its digests"),
-    ):
-        reader = command(name, run, text)
-        reader.add_argument("store", type=Path, help="a store (.h5)")
-        if name == "info":
-            reader.add_argument("-v", "--verbose", action="store_true", help="each note for each lesion")
+    info = command("info", _info, "say what is in a store")
+    info.add_argument(
+        "--card", action="store_true", help="as a data card in Markdown, without a word on single patients"
+    )
+    info.add_argument("-v", "--verbose", action="store_true", help="each note for each lesion, not once for all")
+    verify = command("verify", _verify, "read a whole store against its digests")
+    for sub in (info, verify):
+        sub.add_argument("store", type=Path, help="a store (.h5)")
     _add_scan(
         command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
     )
@@ -191,9 +191,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
+    from .store import data_card, open_store
     from .store.summary import describe_store
 
-    print("\n".join(describe_store(arguments.store, verbose=arguments.verbose)))
+    if arguments.card:
+        with open_store(arguments.store) as store:
+            print(data_card(store), end="")
+    else:
+        print("\n".join(describe_store(arguments.store, verbose=arguments.verbose)))
     return 0
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NoReturn
 
-from ctpatch.store import SPLITS, CtpatchError
+from ctpatch.store import SPLITS, CtpatchError, InputError
 
 from . import Settings
 
@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     predict.set_defaults(run=_predict)
     compare = commands.add_parser("compare", help="show the results of several run folders side by side")
     compare.add_argument("folders", type=Path, nargs="+", metavar="RUN")
+    compare.add_argument(
+        "--pool", action="store_true", help="the folders are folds: one result of all their predictions"
+    )
+    compare.add_argument("--out", type=Path, help="with --pool: a folder for its metrics.json and predictions.csv")
     compare.set_defaults(run=_compare)
     return parser
 
@@ -65,8 +69,10 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("store", type=Path, metavar="STORE")
     fit.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS, help="default: all four")
     fit.add_argument("--out", type=Path, help="the run folder (default: beside the store)")
-    fit.add_argument("--backbone", help="a torchvision classification network (default: %(default)s)")
-    fit.add_argument("--weights", type=Path, help="pre-trained weights: a torchvision state dict or a run's best.pt")
+    fit.add_argument("--backbone", help="a torchvision classification network, or timm:NAME (default: %(default)s)")
+    fit.add_argument(
+        "--weights", type=Path, help="pre-trained weights: a state dict (.pth, .safetensors) or a run's best.pt"
+    )
     fit.add_argument("--epochs", type=_number(int, 1), help="at most (default: %(default)s)")
     fit.add_argument("--patience", type=_number(int, 1), help="epochs without a better validation AUC")
     fit.add_argument("--batch-size", type=_number(int, 1), help="patches a step (default: %(default)s)")
@@ -119,7 +125,26 @@ def _compare(args: argparse.Namespace) -> None:
     from .compare import load_metrics
     from .tables import format_comparison
 
-    print(format_comparison({str(folder): load_metrics(folder) for folder in args.folders}))
+    if args.out and not args.pool:
+        raise InputError(f"--out {args.out}, but nothing is pooled", "add --pool")
+    if args.pool:
+        _pool(args)
+    else:
+        print(format_comparison({str(folder): load_metrics(folder) for folder in args.folders}))
+
+
+def _pool(args: argparse.Namespace) -> None:
+    from .pool import pool_folds
+    from .tables import format_tables, write_csv, write_json
+
+    metrics, predictions = pool_folds(args.folders)
+    print(f"{len(args.folders)} folds pooled: out-of-fold predictions\n\n{format_tables(metrics)}")
+    print(
+        "\nPooling takes the probabilities of different networks for comparable: compare with the folds' own figures."
+    )
+    if args.out:
+        write_csv(args.out / "predictions.csv", predictions)
+        write_json(args.out / "metrics.json", metrics)
 
 
 def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:

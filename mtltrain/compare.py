@@ -14,18 +14,26 @@ from numpy.typing import NDArray
 
 from ctpatch.store import InputError
 
+from .clinical import THRESHOLDS, calibration, net_benefit, operating_point, youden
 from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion
 from .tables import read_json
 
 SCHEMA = "mtltrain-metrics-1"
 LESION = ["patient_id", "lesion_id"]
 METHODS = {
-    False: {"auc": "DeLong", "proportions": "Wilson", "auc_test": "paired DeLong", "test": "exact McNemar"},
+    False: {
+        "auc": "DeLong",
+        "proportions": "Wilson",
+        "auc_test": "paired DeLong",
+        "test": "exact McNemar",
+        "calibration": "logistic regression (statsmodels); Brier score by patient bootstrap",
+    },
     True: {
         "auc": "DeLong clustered by patient (Obuchowski)",
         "proportions": "patient bootstrap (Wilson where no patient recurs)",
         "auc_test": "paired DeLong clustered by patient (Obuchowski)",
         "test": "exact McNemar with signs flipped per patient",
+        "calibration": "logistic regression clustered by patient (statsmodels); Brier score by patient bootstrap",
     },
 }
 
@@ -55,17 +63,17 @@ def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
     return predictions.astype({name: float for name in predictions if str(name).startswith("p_")} | {"seed": int})
 
 
-def scores(predictions: pd.DataFrame, classes: Sequence[str]) -> Scores:
-    """Gather the labelled test lesions of `predictions`; columns and errors as for `evaluate`."""
+def scores(predictions: pd.DataFrame, classes: Sequence[str], split: str = "test") -> Scores:
+    """Gather the labelled lesions of a split of `predictions`; columns and errors as for `evaluate`."""
     predictions = numbers(predictions)
-    test = _known(predictions, "label").sort_values(LESION)
+    test = _known(predictions, "label", split).sort_values(LESION)
     lesions = test[[*LESION, "label"]].drop_duplicates().to_numpy()
     runs: dict[str, dict[int, NDArray[np.float64]]] = {}
     for run, seed in predictions[["run", "seed"]].drop_duplicates().itertuples(index=False):
         rows = test[(test["run"] == run) & (test["seed"] == seed)]
         if not np.array_equal(rows[[*LESION, "label"]].to_numpy(), lesions):
             raise InputError(
-                f"run {run}, seed {seed}, does not predict the {len(lesions)} labelled test lesions once each",
+                f"run {run}, seed {seed}, does not predict the {len(lesions)} labelled {split} lesions once each",
                 "train all runs on one store",
             )
         runs.setdefault(run, {})[int(seed)] = rows[[f"p_{name}" for name in classes]].to_numpy(np.float64)
@@ -80,6 +88,7 @@ def evaluate(
     *,
     selection: Sequence[Mapping[str, Any]] = (),
     auxiliary: pd.DataFrame | None = None,
+    flow: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Compute what `metrics.json` holds from the labelled test lesions.
 
@@ -87,16 +96,19 @@ def evaluate(
     ----------
     predictions : DataFrame
         `predictions.csv`: run (`mtl-tl`, `mtl-ri`, `stl-tl`, `stl-ri`), seed, patient_id, lesion_id, split, label
-        (blank = unknown: predicted, not scored) and `p_<class>` for each class.
+        (blank = unknown: predicted, not scored) and `p_<class>` for each class. Of several folds together: fold.
     classes : sequence of str
         All classes, in the order of the network's outputs.
     positive : str, optional
         With two classes, the positive one; default: the last in sorted order.
     selection : sequence of mappings
-        Rows of Table 1: name, r, p, n, kept, reason.
+        Rows of Table 1: name, r, p, n, kept, reason, test (where p is from: `t distribution`; `exact`, all orders;
+        `permutation`, 99,999 of them).
     auxiliary : DataFrame, optional
         One row per run, seed, lesion and task: run, seed, patient_id, lesion_id, split, task, level (the true one;
         blank = unknown), predicted, majority (the training lesions' commonest level).
+    flow : sequence of mappings
+        Rows of the flow of patients and lesions, `ctpatch.store.flow`.
 
     Returns
     -------
@@ -109,9 +121,15 @@ def evaluate(
           Names: auc, accuracy, sensitivity, specificity; with more than two classes auc (macro one-vs-rest), accuracy
           and `sensitivity <class>`, `specificity <class>` for each. Estimates are of the probabilities averaged over
           the seeds; a lesion's class is its most probable one, the first of equals.
+          Each run also has, of the averaged probabilities and by class (the positive one; with more than two each
+          against the rest; see `mtltrain.clinical`): calibration: {brier, intercept, slope (estimates), bins: list of
+          {predicted, observed (estimate), lesions}}; operating_point: {thresholds (Youden's on the validation
+          lesions, one per fold), accuracy, sensitivity, specificity (estimates on the test lesions)}; net_benefit: a
+          value per threshold of the decision curve
+        - decision_curve: {thresholds, all: class -> net benefit of calling every lesion so}
         - tests: list of {first, second, auc_difference (estimate), p_auc, first_only, second_only (lesions that only
           this run has right), p_mcnemar}, of the averaged probabilities, not adjusted for their number
-        - selection: the rows passed in
+        - selection, flow: the rows passed in
         - auxiliary: list of {run, task, lesions, accuracy (estimate; of the level that most seeds predict), over_seeds,
           majority (accuracy of always saying the training majority), p_mcnemar (against that)}
 
@@ -123,6 +141,8 @@ def evaluate(
     names = list(classes)
     group = scores(predictions, names)
     index = names.index(sorted(names)[-1] if positive is None else positive)
+    parts = [part for _, part in predictions.groupby("fold")] if "fold" in predictions else [predictions]
+    folds = [(scores(part, names, "val"), scores(part, names)) for part in parts]
     starts = [start for start in ("tl", "ri") if {f"mtl-{start}", f"stl-{start}"} <= set(group.runs)]
     test = _tested(predictions, group, names)
     return _plain(
@@ -132,9 +152,13 @@ def evaluate(
             "positive": names[index] if len(names) == 2 else None,
             "methods": METHODS[test["patients"] < test["lesions"]],
             "test": test,
-            "runs": {run: _run(group, run, names, index) for run in group.runs},
+            "runs": {
+                run: _run(group, run, names, index) | _clinical(group, folds, run, names, index) for run in group.runs
+            },
+            "decision_curve": {"thresholds": list(THRESHOLDS), "all": _treat_all(group, names, index)},
             "tests": [_test(group, f"mtl-{start}", f"stl-{start}", index) for start in starts],
             "selection": selection,
+            "flow": flow,
             "auxiliary": [] if auxiliary is None or auxiliary.empty else list(_auxiliary(auxiliary)),
         }
     )
@@ -148,9 +172,9 @@ def load_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def _known(table: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The test rows whose `column` is not blank."""
-    return table[(table["split"] == "test") & table[column].notna() & (table[column] != "")]
+def _known(table: pd.DataFrame, column: str, split: str = "test") -> pd.DataFrame:
+    """The split's rows whose `column` is not blank."""
+    return table[(table["split"] == split) & table[column].notna() & (table[column] != "")]
 
 
 def _tested(predictions: pd.DataFrame, group: Scores, names: list[str]) -> dict[str, Any]:
@@ -184,11 +208,43 @@ def _run(group: Scores, run: str, names: list[str], positive: int) -> dict[str, 
     alone = np.arange(group.labels.size)  # the seeds' intervals go unused: no bootstrap for them
     single = [_estimates(table, group.labels, names, positive, alone) for table in seeds.values()]
     metrics = _estimates(group.averaged(run), group.labels, names, positive, group.patients)
-    spread = {name: _spread([row[name].value for row in single]) for name in metrics}
-    return {"seeds": list(seeds), "metrics": metrics, "over_seeds": spread}
+    over_seeds = {name: spread([row[name].value for row in single]) for name in metrics}
+    return {"seeds": list(seeds), "metrics": metrics, "over_seeds": over_seeds}
 
 
-def _spread(values: list[float | None]) -> dict[str, Any]:
+def _clinical(
+    group: Scores, folds: Sequence[tuple[Scores, Scores]], run: str, names: list[str], positive: int
+) -> dict[str, Any]:
+    """What `mtltrain.clinical` finds of a run; `folds` are the validation and the test lesions of each fold."""
+    found: dict[str, Any] = {"calibration": {}, "operating_point": {}, "net_benefit": {}}
+    whole = one_vs_rest(group.averaged(run), group.labels, positive)
+    sides = [[one_vs_rest(side.averaged(run), side.labels, positive) for side in fold] for fold in folds]
+    for k, name in enumerate(_problems(names, positive)):
+        score, truth = whole[0][k], whole[1][k]
+        found["calibration"][name] = calibration(score, truth, group.patients)
+        found["net_benefit"][name] = list(net_benefit(score, truth))
+        found["operating_point"][name] = operating_point(
+            [
+                (youden(val[0][k], val[1][k]), test[0][k], test[1][k], fold[1].patients)
+                for (val, test), fold in zip(sides, folds, strict=True)
+            ]
+        )
+    return found
+
+
+def _treat_all(group: Scores, names: list[str], positive: int) -> dict[str, list[float]]:
+    everyone = np.ones((group.labels.size, len(names)))
+    problems = zip(_problems(names, positive), *one_vs_rest(everyone, group.labels, positive), strict=True)
+    return {name: list(net_benefit(score, truth)) for name, score, truth in problems}
+
+
+def _problems(names: list[str], positive: int) -> list[str]:
+    """The class that each of `one_vs_rest`'s problems is about."""
+    return [names[positive]] if len(names) == 2 else names
+
+
+def spread(values: list[float | None]) -> dict[str, Any]:
+    """Values of one figure with their mean and SD, None where one of them is."""
     column = pd.Series(values, dtype=float)  # with one undefined, mean and SD are
     return {"values": values, "mean": column.mean(skipna=False), "sd": column.std(skipna=False)}
 
@@ -220,7 +276,7 @@ def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "task": task,
             "lesions": len(vote),
             "accuracy": proportion(right, patients),
-            "over_seeds": _spread(list((rows["predicted"] == rows["level"]).groupby(rows["seed"]).mean())),
+            "over_seeds": spread(list((rows["predicted"] == rows["level"]).groupby(rows["seed"]).mean())),
             "majority": usual.mean(),
             "p_mcnemar": mcnemar(right, usual, patients),
         }

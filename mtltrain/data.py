@@ -19,10 +19,17 @@ from ctpatch.store import SPLITS, WINDOWS, InputError, PatchStore, patient_key
 UNKNOWN = -1
 """Class index of a label or level that is not known."""
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, as torchvision's weights expect; a constant, so nothing of val or test enters it."""
+Normalisation = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of the channels, in levels / 255."""
 
-_SIZE, _RENDERED, _PARTS = 64, 224, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET: Normalisation = (MEAN, STD)
+"""As torchvision's weights expect; a backbone's constant, so nothing of val or test enters it."""
+
+SIZE = 224
+"""Rows and columns of the network's input."""
+
+_SIZE, _PARTS = 64, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
 _UNIT = _PARTS**2
 
 Windows = Sequence[Sequence[int]]
@@ -41,7 +48,7 @@ class Rendering:
         Of each channel in 1/196 HU; 255 / width in lowest terms is scale / divisor. Their dtype is the one in which
         every value stays a whole number that it holds: float32 for the paper's windows.
     gain, offset : Tensor, shape (3, 1, 1), float32
-        From levels to (level / 255 - MEAN) / STD.
+        From levels to (level / 255 - mean) / std.
     """
 
     lower: Tensor
@@ -54,8 +61,10 @@ class Rendering:
     offset: Tensor
 
     @classmethod
-    def of(cls, windows: Windows, device: torch.device | str = "cpu") -> Rendering:
-        """The rendering by these windows.
+    def of(
+        cls, windows: Windows, device: torch.device | str = "cpu", normalisation: Normalisation = IMAGENET
+    ) -> Rendering:
+        """The rendering by these windows, normalised for these weights.
 
         Raises
         ------
@@ -67,8 +76,8 @@ class Rendering:
         common = np.gcd(width, 255)
         dtype = _exact(low, width // common)
         constants = (low, width, 255 // common, width // common)
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        place = (4 * torch.arange(_RENDERED) - 5).clamp(0, _PARTS * (_SIZE - 1))
+        mean, std = (torch.tensor(values)[:, None, None] for values in normalisation)
+        place = (4 * torch.arange(SIZE) - 5).clamp(0, _PARTS * (_SIZE - 1))
         lower = (place // _PARTS).clamp(max=_SIZE - 2)
         weight = (place - _PARTS * lower).to(dtype)
         channels = (torch.tensor(value.tolist(), dtype=dtype)[:, None, None] for value in constants)
@@ -95,7 +104,7 @@ class Rendering:
         return inside.mul_(self.scale).add_(self.divisor / 2).div_(self.divisor).floor_().float()
 
     def pictures(self, hu: Tensor) -> Tensor:
-        """The network's input, (levels / 255 - MEAN) / STD, shape (N, 3, 224, 224); `hu` as for `levels`."""
+        """The network's input, (levels / 255 - mean) / std, shape (N, 3, 224, 224); `hu` as for `levels`."""
         return self.levels(hu).mul_(self.gain).sub_(self.offset)
 
     def _upsample(self, values: Tensor, axis: int) -> Tensor:
@@ -154,11 +163,13 @@ class DevicePatches:
         return self.rendering.pictures(self.hu[chosen])
 
 
-def load_patches(store: PatchStore, split: str, device: torch.device) -> DevicePatches:
+def load_patches(
+    store: PatchStore, split: str, device: torch.device, normalisation: Normalisation = IMAGENET
+) -> DevicePatches:
     """The whole split, put on the device once; 8 KiB a patch."""
     part = store.split(split)
     hu, lesion = np.asarray(part.hu, np.int16), np.asarray(part.lesion, np.int64)
-    rendering = Rendering.of(store.windows, device)
+    rendering = Rendering.of(store.windows, device, normalisation)
     return DevicePatches(torch.from_numpy(hu).to(device), torch.from_numpy(lesion).to(device), rendering)
 
 
@@ -168,7 +179,7 @@ class Cohort:
 
     `label` is each lesion's class index, shape (lesions,), -1 where unknown; `order` are the classes from lowest to
     highest; `notes` are findings worth telling that change nothing; `digest` stands for the store's whole content, and
-    `windows` made its pictures.
+    `windows` made its pictures, which the network sees in `normalisation`.
     """
 
     lesions: pd.DataFrame
@@ -179,6 +190,7 @@ class Cohort:
     notes: tuple[str, ...]
     digest: str
     windows: Windows = WINDOWS
+    normalisation: Normalisation = IMAGENET
 
     @property
     def positive(self) -> str | None:
@@ -187,7 +199,11 @@ class Cohort:
 
 
 def read_cohort(
-    store: PatchStore, positive: str | None = None, order: Sequence[str] | None = None, device: str = "cpu"
+    store: PatchStore,
+    positive: str | None = None,
+    order: Sequence[str] | None = None,
+    device: str = "cpu",
+    normalisation: Normalisation = IMAGENET,
 ) -> Cohort:
     """Lesions, classes and patches of a store that can be trained on.
 
@@ -199,7 +215,7 @@ def read_cohort(
     lesions, classes = store.lesions, tuple(store.label_classes)
     label, order = class_index(lesions["label"], classes), label_order(classes, positive, order)
     refuse_missing_classes(lesions, classes)
-    patches = {split: load_patches(store, split, torch.device(device)) for split in SPLITS}
+    patches = {split: load_patches(store, split, torch.device(device), normalisation) for split in SPLITS}
     flat = {split: part.hu.amin((1, 2)) == part.hu.amax((1, 2)) for split, part in patches.items()}
     pixels = [_digests(patches[split], ~constant) for split, constant in flat.items()]
     refuse_leaks(lesions, pd.concat(pixels))
@@ -208,7 +224,7 @@ def read_cohort(
     for split, constant in flat.items():
         if constant.any():
             notes.append(f"{split}: {int(constant.sum())} of {len(constant)} patches are of one HU throughout")
-    return Cohort(lesions, classes, order, label, patches, tuple(notes), store.digest, store.windows)
+    return Cohort(lesions, classes, order, label, patches, tuple(notes), store.digest, store.windows, normalisation)
 
 
 def label_order(classes: Sequence[str], positive: str | None, order: Sequence[str] | None) -> tuple[str, ...]:

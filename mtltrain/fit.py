@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import pickle
 import re
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from ctpatch.store import WINDOWS, CtpatchError, InputError, one_line, replacing
 
-from . import Settings, metrics, models
-from .data import Cohort
+from . import Settings, metrics, models, weights
+from .data import IMAGENET, Cohort
 from .tasks import Characteristic, targets
 
 Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
@@ -53,6 +52,7 @@ class Run:
             "seed": self.seed,
             "store": self.cohort.digest,
             "windows": listed(self.cohort.windows),
+            "normalisation": listed(self.cohort.normalisation),
             "classes": list(self.cohort.classes),
             "tasks": [task.task() for task in self.tasks] if self.arch.startswith("mtl") else [],
             **asdict(self.settings),
@@ -70,7 +70,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def train(
-    run: Run, folder: Path, weights: dict[str, Tensor], log: Callable[[str], None], watch: Watch
+    run: Run, folder: Path, start: Mapping[str, Tensor], log: Callable[[str], None], watch: Watch
 ) -> list[dict[str, float]]:
     """Train one run from its last finished epoch on, leaving best.pt in `folder`; the history, one dict per epoch.
 
@@ -84,7 +84,7 @@ def train(
     """
     with torch.random.fork_rng(["cuda"] if run.settings.device == "cuda" else []):
         torch.manual_seed(number("initial", run.seed))
-        session = _Session(run, weights)
+        session = _Session(run, start)
         session.resume(folder / "last.pt", log)
         while session.unfinished():
             session.epoch(watch)
@@ -96,13 +96,13 @@ def train(
 class _Session:
     """A network in training: the state that a checkpoint holds, and the data it is trained on."""
 
-    def __init__(self, run: Run, weights: dict[str, Tensor]):
+    def __init__(self, run: Run, start: Mapping[str, Tensor]):
         self.run, self.history = run, list[dict[str, float]]()
         self.train, self.val = run.cohort.patches["train"], run.cohort.patches["val"]
         self.device = self.train.hu.device
         self.net = build(run.identity).to(self.device)
         if run.arch.endswith("tl"):
-            models.load_pretrained(self.net, weights)
+            models.load_pretrained(self.net, start)
         groups = models.parameter_groups(self.net, run.settings.lr, run.arch.endswith("tl"))
         self.optimizer = torch.optim.Adam(groups, lr=run.settings.lr, fused=True)
         self.label = torch.from_numpy(run.cohort.label).to(self.device)
@@ -118,7 +118,8 @@ class _Session:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.history = state["history"]
-        log(f"{self.run.name} goes on after epoch {len(self.history)}")
+        begun, device = state["run"]["device"], self.run.settings.device
+        log(f"{self.run.name} goes on after epoch {len(self.history)}" + f", begun on {begun}" * (begun != device))
 
     def best(self) -> int:
         """Number of the first epoch with the highest validation AUC."""
@@ -151,9 +152,9 @@ class _Session:
     def loss(self, batch: Tensor) -> Tensor:
         lesion = self.train.lesion[batch]
         major, auxiliary = models.forward(self.net, self.train.pictures(batch))
-        weights = [task.weight for task in self.run.tasks]
+        shares = [task.weight for task in self.run.tasks]
         levels = self.levels[lesion]
-        return models.multitask_loss(major, self.label[lesion], auxiliary, levels, weights, self.class_weights)
+        return models.multitask_loss(major, self.label[lesion], auxiliary, levels, shares, self.class_weights)
 
     def step(self, batch: Tensor) -> float:
         """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
@@ -214,10 +215,13 @@ def refuse_difference(
     where: Path,
     do: str = "repeat the earlier call, or name another folder with --out",
 ) -> None:
-    """Raise InputError on the first value in which a checkpoint or run folder differs from this call."""
-    saved = {**asdict(Settings()), "windows": listed(WINDOWS)} | saved  # an older file lacks what came later
+    """Raise InputError on the first value in which a checkpoint or run folder differs from this call.
+
+    The device is none: a run begun on a GPU goes on without it, in other bits.
+    """
+    saved = {**asdict(Settings()), "windows": listed(WINDOWS), "normalisation": listed(IMAGENET)} | saved  # older ones
     for key, value in now.items():
-        if saved.get(key) != value:
+        if key != "device" and saved.get(key) != value:
             raise InputError(f"made with {key} = {saved.get(key)}, this call has {value}", do, where)
 
 
@@ -234,19 +238,16 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep: bool = False) ->
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint; an `InputError` where it cannot be read or its content differs from its digest."""
-    state = _read(path)
+    state = weights.read(path)
     if state.pop("sha256", None) != digest(state):
         raise InputError("the checkpoint's content differs from its sha256", "delete it and train again", path)
     return state
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The backbone's state dict in a torchvision file or an earlier run's best.pt; an `InputError` if it is neither."""
-    state = _read(path)
-    weights = load_checkpoint(path).get("model") if "sha256" in state else state
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError("this is no state dict", "give a torchvision state dict or an earlier run's best.pt", path)
-    return {name.removeprefix("backbone."): value for name, value in weights.items()}
+    """The backbone's state dict in a published file or an earlier run's best.pt; an `InputError` if it is neither."""
+    state = weights.read(path)
+    return weights.state_dict(load_checkpoint(path) if "sha256" in state else state, path)
 
 
 def newest_checkpoint(path: Path) -> dict[str, Any] | None:
@@ -263,15 +264,6 @@ def digest(value: Any) -> str:
     sha = hashlib.sha256()
     _feed(sha, value)
     return sha.hexdigest()
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        found = f"no readable checkpoint ({type(error).__name__})"
-        raise InputError(found, "name a whole .pt file, or delete it and train again", path) from None
-    return state if isinstance(state, dict) else {"": state}
 
 
 def _feed(sha: hashlib._Hash, value: Any) -> None:
@@ -291,9 +283,9 @@ def _feed(sha: hashlib._Hash, value: Any) -> None:
         sha.update(repr(value).encode())
 
 
-def listed(windows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Windows as a checkpoint and config.json keep them."""
-    return [list(window) for window in windows]
+def listed(rows: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Windows, or a normalisation, as a checkpoint and config.json keep them."""
+    return [list(row) for row in rows]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,24 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import InputError, lock, open_store
+from ctpatch.store import InputError, data_card, flow, lock, open_store
 
 from . import Settings, __version__, fit, models
+from .backbones import TIMM, named, published
+from .cards import model_card
 from .compare import LESION, evaluate
-from .data import Cohort, DevicePatches, class_index, load_patches, read_cohort
+from .data import IMAGENET, Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
-from .tables import read_csv, read_json, write_csv, write_json
+from .tables import read_csv, read_json, write, write_csv, write_json
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]
 Tables = Sequence[NDArray[np.float64]]
 
-FIXED = ("store_sha256", "windows", "classes", "order", *(field.name for field in fields(Settings)))
-"""Entries of config.json in which all calls on one run folder agree."""
+FIXED = ("store_sha256", "windows", "normalisation", "classes", "order", *(field.name for field in fields(Settings)))
+"""Entries of config.json in which all calls on one run folder agree; but for the device."""
 
-GROWING = ("arch", "seeds", "versions")
+GROWING = ("arch", "seeds", "device", "versions")
 """Entries to which a later call may add."""
 
 
@@ -64,14 +67,20 @@ def fit_folder(
         settings.
     """
     with open_store(path) as store, fit.guarded(settings):
-        cohort = read_cohort(store, positive, order, settings.device)
+        cohort = read_cohort(store, positive, order, settings.device, named(settings.backbone).normalisation)
         table, tasks = select(cohort)
         _refuse_misuse(archs, len(table), tasks, weights)
         settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
         runs = [fit.Run(arch, seed, settings, cohort, tasks) for seed in seeds for arch in archs]
         start = _pretrained([run for run in _unfinished(runs, out) if run.arch.endswith("tl")], weights)
-        config = {**asdict(settings), **_described(cohort), "store": path.name, "recipe": store.recipe}
-        config |= {"arch": list(archs), "seeds": list(seeds), "selection": [line.line() for line in table]}
+        config = {
+            **asdict(settings),
+            **_described(cohort, settings.backbone),
+            "store": path.name,
+            "recipe": store.recipe,
+        }
+        config |= {"arch": list(archs), "seeds": list(seeds), "device": [settings.device]}
+        config["selection"] = [line.line() for line in table]
         with locked(out):
             _write_config(out, config)
             for line in (*cohort.notes, *(f"auxiliary task {task.name}: |r| {task.weight:.2f}" for task in tasks)):
@@ -81,7 +90,8 @@ def fit_folder(
             for run in _unfinished(runs, out):
                 history = fit.train(run, out / run.name, start, log, watch)
                 _finish(run, out / run.name, pd.DataFrame(history))
-            return _evaluate(out, cohort, config["selection"])
+            write(out / "data_card.md", data_card(store))
+            return _evaluate(out, cohort, config["selection"], flow(store))
 
 
 def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torch.device) -> pd.DataFrame:
@@ -106,7 +116,9 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
         for file, state in zip(found, map(fit.load_checkpoint, found), strict=True):
             class_index(lesions["label"], state["run"]["classes"])  # refuses other classes
             fit.refuse_difference(state["run"], windows, file, "take a store with the windows that it was made with")
-            parts.append(_predictions(state["run"], lesions, *_output(state, patches, device)))
+            seen = Rendering.of(store.windows, device, state["run"].get("normalisation", IMAGENET))
+            shown = [replace(part, rendering=seen) for part in patches]
+            parts.append(_predictions(state["run"], lesions, *_output(state, shown, device)))
         return pd.concat(parts)
 
 
@@ -142,32 +154,34 @@ def _unfinished(runs: Sequence[fit.Run], out: Path) -> list[fit.Run]:
     return [run for run in runs if not (out / run.name / "predictions.csv").exists()]
 
 
-def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> dict[str, Tensor]:
+def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> Mapping[str, Tensor]:
     """The weights that `runs` start from, known to be had and to fit before anything trains."""
     if not runs:
         return {}
-    weights = fit.load_weights(file) if file else models.published(runs[0].settings.backbone)
+    weights = fit.load_weights(file) if file else published(runs[0].settings.backbone)
     with torch.device("meta"):
-        models.load_pretrained(fit.build(runs[0].identity), weights)
+        models.load_pretrained(fit.build(runs[0].identity), weights, file or "")
     return weights
 
 
 def _weights_name(backbone: str, file: Path | None) -> str:
-    """What identifies the pre-trained weights: torchvision's name, or a file's name and digest."""
+    """What identifies the pre-trained weights: their publisher's name, or a file's name and digest."""
     if file is None:
-        return str(models.published_weights(backbone))
+        return named(backbone).published_name
     try:
         return f"{file.name} sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", "name a .pt file", file) from None
 
 
-def _described(cohort: Cohort) -> dict[str, Any]:
+def _described(cohort: Cohort, backbone: str) -> dict[str, Any]:
     versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np)}
+    versions |= {"timm": version("timm")} if backbone.startswith(TIMM) else {}
     versions |= {"mtltrain": __version__, "python": platform.python_version(), "threads": str(torch.get_num_threads())}
     return {
         "store_sha256": cohort.digest,
         "windows": fit.listed(cohort.windows),
+        "normalisation": fit.listed(cohort.normalisation),
         "classes": list(cohort.classes),
         "positive": cohort.positive,
         "order": list(cohort.order),
@@ -182,7 +196,8 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
     if path.exists():
         old = read_json(path)
         fit.refuse_difference(old, {key: config[key] for key in FIXED}, path)
-        config |= {key: [*old[key], *(v for v in config[key] if v not in old[key])] for key in GROWING}
+        before = {key: old[key] if isinstance(old[key], list) else [old[key]] for key in GROWING}  # once one device
+        config |= {key: [*before[key], *(v for v in config[key] if v not in before[key])] for key in GROWING}
     write_json(path, config)
 
 
@@ -222,7 +237,9 @@ def _auxiliary(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables
     return pd.concat(parts[1:] or parts)
 
 
-def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _evaluate(
+    out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]], flow: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Join the finished runs' tables and compare them; files that say the same already stay as they are."""
     runs = sorted(path.parent for path in out.glob("*/seed-*/predictions.csv"))
     tables = {}
@@ -230,7 +247,10 @@ def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]])
         tables[name] = pd.concat([read_csv(run / name) for run in runs], ignore_index=True)
         write_csv(out / name, tables[name])
     predictions, auxiliary = tables["predictions.csv"], tables["auxiliary.csv"]
-    metrics = evaluate(predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary)
+    metrics = evaluate(
+        predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary, flow=flow
+    )
     write_json(out / "metrics.json", metrics)
+    write(out / "model_card.md", model_card(read_json(out / "config.json"), metrics))
     write_report(out)
     return metrics

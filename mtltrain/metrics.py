@@ -133,6 +133,15 @@ def proportion(hits: ArrayLike, patients: ArrayLike | None = None) -> Estimate:
     return Estimate(float(hit.mean()), float(wilson.low), float(wilson.high))
 
 
+def average(values: ArrayLike, patients: ArrayLike | None = None) -> Estimate:
+    """Mean of a value per lesion with the percentiles of 2000 patient bootstraps."""
+    value = np.asarray(values, dtype=np.float64)
+    if not value.size:
+        return Estimate(None, reason="no test lesion to count")
+    cluster = _clusters(patients, value.size)
+    return _bootstrap(np.bincount(cluster, value), np.bincount(cluster))
+
+
 def mcnemar(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = None) -> float:
     """Two-sided p of the exact McNemar test; `first` and `second` say which lesions each model got right.
 

@@ -1,21 +1,23 @@
-"""The paper's multi-task wiring over any torchvision network, the plain network beside it, and their loss."""
+"""The paper's multi-task wiring over any torchvision or timm network, the plain network beside it, and their loss."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-import torchvision
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ctpatch.store import CtpatchError, InputError
+from ctpatch.store import CtpatchError
 
+from .backbones import named
 from .data import UNKNOWN, DevicePatches
+from .weights import copy_into
 
 WIDTH = 4096
 """Nodes of FC1 and FC2, as in AlexNet's own fully-connected layers."""
@@ -26,11 +28,6 @@ CONVOLUTION_LR_RATIO = 0.2
 MAJOR_SHARE = 0.7
 """m of equation 1."""
 
-_OPTIONS: dict[str, dict[str, Any]] = {
-    name: {"aux_logits": False, "transform_input": True, "init_weights": False}
-    for name in ("googlenet", "inception_v3")
-}
-
 
 class SingleTask(nn.Module):
     """The plain network with its last layer resized; returns (logits (N, classes), []).
@@ -40,8 +37,7 @@ class SingleTask(nn.Module):
 
     def __init__(self, backbone: str, classes: int):
         super().__init__()
-        self.backbone = _torchvision(backbone)
-        self.new = _resize_last(self.backbone, classes)
+        self.backbone, self.new = named(backbone).resized(classes)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
         """`pictures` (N, 3, 224, 224)."""
@@ -56,10 +52,7 @@ class MultiTask(nn.Module):
 
     def __init__(self, backbone: str, classes: int, levels: Sequence[int]):
         super().__init__()
-        self.backbone = _torchvision(backbone)
-        name, head = list(self.backbone.named_children())[-1]
-        before, size = _before_first_linear(head)
-        setattr(self.backbone, name, before)
+        self.backbone, size = named(backbone).cut()
         self.fc1, self.fc2 = (
             nn.Sequential(nn.Linear(size, WIDTH), nn.ReLU(inplace=True), nn.Dropout(0.5)) for _ in range(2)
         )
@@ -86,7 +79,7 @@ def build(arch: str, backbone: str, classes: int, levels: Sequence[int]) -> Netw
     arch : str
         `mtl-tl`, `mtl-ri`, `stl-tl` or `stl-ri`.
     backbone : str
-        A torchvision classification network.
+        A torchvision classification network, or `timm:` and a timm network.
     classes : int
         Diagnostic classes.
     levels : sequence of int
@@ -189,78 +182,12 @@ def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str
     return [{"params": old, "lr": CONVOLUTION_LR_RATIO * lr}, {"params": new, "lr": lr}]
 
 
-def load_pretrained(net: Network, weights: dict[str, Tensor]) -> None:
-    """Copy all but the new layers from a state dict of the plain torchvision network.
+def load_pretrained(net: Network, weights: Mapping[str, Tensor], where: str | os.PathLike[str] = "") -> None:
+    """Copy all but the new layers from weights of the plain network, under its names of today or earlier.
 
     Raises
     ------
     InputError
-        If the state dict is not one of this backbone.
+        If they are not of this backbone; `where` is the file that it names.
     """
-    new = {id(t) for layer in net.new for t in layer.state_dict(keep_vars=True).values()}
-    wanted = {k: t for k, t in net.backbone.state_dict(keep_vars=True).items() if id(t) not in new}
-    bad = [k for k, t in wanted.items() if k not in weights or weights[k].shape != t.shape]
-    if bad:
-        raise InputError(
-            f"the weights lack {len(bad)} of the backbone's {len(wanted)} tensors, or differ in shape ({bad[0]} first)",
-            "name the --backbone that they were trained with",
-        )
-    with torch.no_grad():
-        for name, tensor in wanted.items():
-            tensor.copy_(weights[name])
-
-
-def published(backbone: str) -> dict[str, Tensor]:
-    """ImageNet weights through torchvision; an `InputError` if they cannot be had."""
-    try:
-        return published_weights(backbone).get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError) as error:  # no network, or another file than the published one
-        raise InputError(
-            f"ImageNet weights of {backbone} cannot be had ({type(error).__name__}: {error})",
-            "give a torchvision state dict with --weights FILE, or train without: --arch mtl-ri stl-ri",
-        ) from None
-
-
-def published_weights(backbone: str) -> Any:
-    """What torchvision says of them; its text is their name."""
-    _refuse_unknown(backbone)
-    return torchvision.models.get_model_weights(backbone).DEFAULT
-
-
-def _refuse_unknown(backbone: str) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if backbone not in known:
-        raise InputError(f"torchvision has no network {backbone!r}", f"take one of {', '.join(known)}")
-
-
-def _torchvision(backbone: str) -> nn.Module:
-    _refuse_unknown(backbone)
-    net: nn.Module = torchvision.models.get_model(backbone, weights=None, **_OPTIONS.get(backbone, {}))
-    for name, layer in net.named_children():
-        if isinstance(layer, nn.AdaptiveAvgPool2d) and layer.output_size not in (1, (1, 1)):
-            # AlexNet's and VGG's: they change nothing at 224 x 224, and have no deterministic gradient on CUDA
-            setattr(net, name, nn.Identity())
-    return net
-
-
-def _before_first_linear(head: nn.Module) -> tuple[nn.Module, int]:
-    """The head's layers up to FC0, and the size of FC0; a convolutional head's FC0 is the pooled features."""
-    layers = list(head.children()) or [head]
-    for i, layer in enumerate(layers):
-        if isinstance(layer, nn.Linear):
-            return nn.Sequential(*layers[:i]), layer.in_features
-    convolution = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), convolution.in_channels
-
-
-def _resize_last(net: nn.Module, classes: int) -> list[nn.Module]:
-    """Give the head's last layer `classes` outputs; the head's linear layers and the resized one."""
-    prefix, head = list(net.named_children())[-1]
-    kinds = nn.Linear | nn.Conv2d
-    names = [f"{prefix}.{name}".rstrip(".") for name, layer in head.named_modules() if isinstance(layer, kinds)]
-    last: Any = net.get_submodule(names[-1])
-    if isinstance(last, nn.Linear):
-        net.set_submodule(names[-1], nn.Linear(last.in_features, classes, bias=last.bias is not None))
-    else:
-        net.set_submodule(names[-1], nn.Conv2d(last.in_channels, classes, last.kernel_size))
-    return [net.get_submodule(name) for name in names]
+    copy_into(net.backbone, weights, net.new, where)

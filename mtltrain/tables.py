@@ -20,8 +20,10 @@ HEADS = {
     "first": "",
     "second": "against",
     "r": "Spearman r",
+    "test": "p from",
     "n": "lesions",
     "auc": "AUC",
+    "brier": "Brier score",
     "auc_difference": "AUC difference",
     "p_auc": "p (DeLong)",
     "first_only": "only MTL right",
@@ -30,6 +32,11 @@ HEADS = {
     "p_mcnemar": "p (McNemar)",
 }
 """Column titles where they are not the key itself."""
+
+CLINICAL, CALIBRATION = ("calibration", "operating_point", "net_benefit"), ("brier", "intercept", "slope")
+
+SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""Of the decision curve's thresholds those that the table has."""
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -77,16 +84,55 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     )
     several = any(len(entry["seeds"]) > 1 for entry in runs.values())
     averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
+    folds = [{"run": run} | entry["over_folds"] for run, entry in runs.items() if "over_folds" in entry]
     seeds = [{"run": run, "seeds": len(entry["seeds"])} | entry["over_seeds"] for run, entry in runs.items()]
     tasks = [{key: row[key] for key in row if key != "over_seeds"} for row in metrics["auxiliary"]]
     made = {
         "Table 1. Characteristics against the label, training lesions": metrics["selection"],
         f"Table 2. {tested}; mean ± SD over the seeds": seeds if several else [],
         f"{averaged}; value (95 % CI)": [{"run": run} | entry["metrics"] for run, entry in runs.items()],
+        f"Mean ± SD of the {metrics.get('folds')} folds' own figures": folds,
         "MTL against STL": metrics["tests"],
         "Auxiliary tasks, test lesions where known": tasks,
+        **_clinical(metrics),
+        "Flow of patients and lesions": metrics.get("flow", []),
     }
     return {title: _frame(rows) for title, rows in made.items() if rows}
+
+
+def _clinical(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Calibration, operating point and net benefit: title -> rows, one per run, and per class of more than two."""
+    entries = _entries(metrics)
+    if not entries:
+        return {}
+    curve = metrics["decision_curve"]
+    places = [curve["thresholds"].index(threshold) for threshold in SHOWN]
+    benefits = {name: entry["net_benefit"] for name, entry in entries.items()}
+    benefits |= {f"all called {name}": values for name, values in curve["all"].items()}
+    points = {name: entry["operating_point"] for name, entry in entries.items()}
+    return {
+        "Calibration, test lesions; right: intercept 0, slope 1": [
+            {"name": name} | {key: entry["calibration"][key] for key in CALIBRATION} for name, entry in entries.items()
+        ],
+        "Operating point chosen on the validation lesions (Youden), test lesions": [
+            {"name": name, "threshold": ", ".join(_cell("", value) for value in point["thresholds"])}
+            | {key: point[key] for key in ("accuracy", "sensitivity", "specificity")}
+            for name, point in points.items()
+        ],
+        "Net benefit at threshold probabilities (decision curve), test lesions": [
+            {"name": name} | {f"at {curve['thresholds'][k]:g}": values[k] for k in places}
+            for name, values in benefits.items()
+        ],
+    }
+
+
+def _entries(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """What `mtltrain.clinical` found by run, and class of more than two; older files have none."""
+    return {
+        run_name(run) + f" {name}" * (metrics["positive"] is None): {key: entry[key][name] for key in CLINICAL}
+        for run, entry in metrics["runs"].items()
+        for name in entry.get("calibration", {})
+    }
 
 
 def format_tables(metrics: Mapping[str, Any]) -> str:
@@ -107,12 +153,15 @@ def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def reasons(metrics: Mapping[str, Any]) -> list[str]:
-    """Why something in Table 2 or in the tests is undefined, one line each."""
+    """Why something in the tables is undefined, one line each."""
     found = {
         f"{run_name(run)} {HEADS.get(name, name)}": item
         for run, entry in metrics["runs"].items()
         for name, item in entry["metrics"].items()
     }
+    for name, entry in _entries(metrics).items():
+        found |= {f"{name} {HEADS.get(key, key)}": entry["calibration"][key] for key in CALIBRATION}
+        found[f"{name} operating point"] = entry["operating_point"]["accuracy"]
     for test in metrics["tests"]:
         found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
     return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]

@@ -3,6 +3,7 @@
 from ..errors import CtpatchError, InputError, one_line
 from ..manifest import SPLITS, guarded, patient_key, unguarded
 from ..recipe import WINDOWS
+from .card import data_card, flow, markdown, markdown_table
 from .disk import lock, replacing
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
@@ -15,8 +16,12 @@ __all__ = [
     "PatchStore",
     "SplitView",
     "StoreWriter",
+    "data_card",
+    "flow",
     "guarded",
     "lock",
+    "markdown",
+    "markdown_table",
     "one_line",
     "open_store",
     "patient_key",

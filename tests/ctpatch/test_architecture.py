@@ -28,6 +28,7 @@ ORDER = [
     "store.verify",
     "store.disk",
     "store.reader",
+    "store.card",
     "store.writer",
     "store",
     "build.one_lesion",

@@ -19,6 +19,7 @@ from ctpatch.build.parts import FinishedPart
 from ctpatch.errors import InputError
 from ctpatch.manifest import SPLITS, Manifest, Row, manifest_digest, read_manifest
 from ctpatch.store import open_store
+from ctpatch.store.card import data_card
 from ctpatch.store.records import Lesion, Patches, deflate
 from ctpatch.store.schema import PATCHES, SEAL_BYTES, seal
 from ctpatch.store.summary import describe_store
@@ -163,6 +164,7 @@ def store_target(folder: Path) -> Target:
         found = content(path)
         describe_store(path)
         with open_store(path) as store:
+            data_card(store)
             problems = verify_store(store.file)
         if problems:
             raise InputError("; ".join(problems), "copy it again")

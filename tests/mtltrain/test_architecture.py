@@ -6,7 +6,10 @@ from pathlib import Path
 import mtltrain
 
 PACKAGE = Path(mtltrain.__file__).parent
-ORDER = ["data", "tasks", "models", "metrics", "fit", "tables", "compare", "report", "folder", "cli"]
+ORDER = [
+    *("data", "tasks", "weights", "backbones", "models", "metrics", "clinical", "fit"),
+    *("tables", "compare", "pool", "report", "cards", "folder", "cli"),
+]
 """Each imports only what stands before it, and from the package itself its settings and version."""
 
 
@@ -23,8 +26,9 @@ def test_of_ctpatch_only_the_reader():
     used = {name for path in PACKAGE.glob("*.py") for name in imports(path) if name.startswith("ctpatch")}
     reader = ("open_store", "PatchStore", "SPLITS", "WINDOWS")
     errors = ("CtpatchError", "InputError", "one_line")
+    cards = ("data_card", "flow", "markdown", "markdown_table")
     shared = ("patient_key", "guarded", "unguarded", "replacing", "lock")  # what stands once for both packages
-    assert used == {f"ctpatch.store:{name}" for name in (*reader, *errors, *shared)}
+    assert used == {f"ctpatch.store:{name}" for name in (*reader, *errors, *cards, *shared)}
 
 
 def test_one_direction():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,13 +10,14 @@ import torch
 import torchvision
 from toystore import write_store
 
-from ctpatch import InputError
+from ctpatch import InputError, open_store
+from ctpatch.store import data_card
 from mtltrain import Settings, fit
 from mtltrain.folder import fit_folder, predict_folder
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
 FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metrics.json", "report.html"}
-FILES |= {"roc.png", "training.png", ".lock"}
+FILES |= {"roc.png", "training.png", "model_card.md", "data_card.md", ".lock"}
 
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -68,6 +70,20 @@ def test_what_a_folder_holds(finished):
     assert str(out.parent) not in (out / "config.json").read_text()
 
 
+def test_flow_and_cards(finished):
+    path, out = finished
+    flow = json.loads((out / "metrics.json").read_text())["flow"]
+    assert [(row["name"], row["patients"], row["lesions"]) for row in flow] == [
+        *(("in the manifest", 28, 28), ("left out", 0, 0), ("train", 12, 12), ("val", 8, 8), ("test", 8, 8))
+    ]
+    with open_store(path) as store:
+        assert (out / "data_card.md").read_text() == data_card(store)
+        ids = set(store.lesions["patient_id"])
+    text = (out / "model_card.md").read_text()
+    assert "| test | 8 | 8 | 4 | 4 | 0 |" in text
+    assert not [name for name in (*ids, path.name, str(out)) if name in text]
+
+
 def test_again_changes_nothing(finished):
     path, out = finished
     before = contents(out)
@@ -89,6 +105,31 @@ def test_changed_settings_are_refused(finished):
     path, out = finished
     with pytest.raises(InputError, match=r"made with lr = 0.001, this call has 0.01\."):
         fit_folder(path, out, ["stl-ri"], [0], Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12, lr=0.01))
+
+
+@pytest.mark.parametrize("recorded", ["cuda", ["cuda"]])
+def test_begun_on_another_device(finished, tmp_path, monkeypatch, recorded):
+    """A run that a GPU began goes on without one, and config.json says so; `recorded` once was one word."""
+    path, out = finished[0], tmp_path / "out"
+    save = fit._Session.save
+
+    def stop(session, folder):
+        save(session, folder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fit._Session, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2))
+    monkeypatch.setattr(fit._Session, "save", save)
+    state = fit.load_checkpoint(out / "stl-ri/seed-0/last.pt")
+    fit.save_checkpoint(out / "stl-ri/seed-0/last.pt", {**state, "run": {**state["run"], "device": "cuda"}})
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "device": recorded}))
+    lines = []
+    fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2), log=lines.append)
+    assert any("goes on after epoch 1, begun on cuda" in line for line in lines)
+    assert json.loads((out / "config.json").read_text())["device"] == ["cuda", "cpu"]
+    assert fit.load_checkpoint(out / "stl-ri/seed-0/best.pt")["run"]["device"] in ("cuda", "cpu")
 
 
 def test_changed_store_is_refused(finished, tmp_path):
@@ -116,7 +157,7 @@ def test_missing_weights_stop_before_anything(store, tmp_path):
 
 def test_misfit_weights_stop_before_anything(store, tmp_path):
     torch.save(torchvision.models.squeezenet1_1().state_dict(), tmp_path / "w.pth")
-    with pytest.raises(InputError, match="name the --backbone"):
+    with pytest.raises(InputError, match=r"w\.pth: the weights lack .*name the --backbone"):
         fit_folder(store, tmp_path / "out", ["stl-ri", "mtl-tl"], [0], SMALL, weights=tmp_path / "w.pth")
     assert not (tmp_path / "out").exists()
 

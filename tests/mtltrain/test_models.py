@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from ctpatch import InputError
-from mtltrain import fit, models
+from mtltrain import backbones, fit, models
 
 FC0 = {"alexnet": 9216, "resnet18": 512, "vgg16": 25088, "convnext_tiny": 768, "squeezenet1_1": 512}
 LAST = {"alexnet": 4096, "resnet18": 512, "vgg16": 4096, "convnext_tiny": 768, "squeezenet1_1": 512}
@@ -134,9 +134,9 @@ def test_torchvision_weights_through_the_hub(tmp_path, monkeypatch):
     name = torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url.rpartition("/")[2]
     (tmp_path / "checkpoints").mkdir()
     torch.save(state, tmp_path / "checkpoints" / name)
-    found = models.published("squeezenet1_1")
+    found = backbones.published("squeezenet1_1")
     assert all(torch.equal(found[k], v) for k, v in state.items())
-    assert str(models.published_weights("squeezenet1_1")) == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
+    assert str(backbones.named("squeezenet1_1").published_name) == "SqueezeNet1_1_Weights.IMAGENET1K_V1"
 
 
 def test_no_network(tmp_path, monkeypatch):
@@ -146,7 +146,7 @@ def test_no_network(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     with pytest.raises(InputError, match="no route to host") as error:
-        models.published("squeezenet1_1")
+        backbones.published("squeezenet1_1")
     assert "--weights FILE" in str(error.value)
     assert "--arch mtl-ri stl-ri" in str(error.value)
 

@@ -1,12 +1,14 @@
 """Table 1: who becomes an auxiliary task, by scipy's own Spearman on the training lesions."""
 
+from itertools import permutations
+
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import fisher_exact, rankdata, spearmanr
 
 from mtltrain.data import Cohort
-from mtltrain.tasks import select, targets
+from mtltrain.tasks import PERMUTATIONS, select, spearman, targets
 
 LABEL = list("aabbabababbbaabb")
 
@@ -67,3 +69,53 @@ def test_targets_mask_what_training_never_saw():
     index = targets(made, tasks)
     assert index.shape == (18, 1)
     assert index[[0, 1, 3, 16, 17], 0].tolist() == [-1, 0, 1, 1, -1]
+
+
+def enumerated(first, second):
+    """Share of all orders of `first` whose |r| is no smaller than the one found, by scipy's r."""
+    found = abs(spearmanr(first, second).statistic)
+    others = [abs(spearmanr(order, second).statistic) for order in permutations(first)]
+    return np.mean([other > found - 1e-9 for other in others])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        ([0, 0, 1], [0, 0, 1], 1 / 3),
+        ([0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], 1 / 10),
+        ([0, 0, 1, 1], [1, 2, 3, 3], None),
+        ([0, 1, 0, 2, 2], [3, 2, 5, 1, 1], None),
+        ([0, 1, 0, 1, 1, 0], [1.5, 2, 1.5, 4, 3, 9], None),
+    ],
+)
+def test_exact_p_is_enumeration(first, second, p):
+    found = spearman(np.array(first), np.array(second))
+    assert found[0] == pytest.approx(spearmanr(first, second).statistic)
+    assert found[1] == pytest.approx(enumerated(first, second))
+    assert found[1] == pytest.approx(p or found[1])
+    assert found[2] == "exact"
+
+
+@pytest.mark.parametrize(("positive", "n", "cases"), [(1, 12, 1), (5, 200, 100), (9, 40, 20), (14, 29, 14)], ids=str)
+def test_drawn_permutations_agree_with_fishers_test(positive, n, cases):
+    """All positive lesions have the sign: of two-valued characteristics Fisher's exact p is that of |r|."""
+    sign, label = np.arange(n) < positive, np.arange(n) < cases
+    exact = fisher_exact([[positive, 0], [max(0, cases - positive), n - max(positive, cases)]]).pvalue
+    _, p, test = spearman(sign, label)
+    assert test == "permutation"
+    assert p == pytest.approx(exact, abs=4 * np.sqrt(exact / PERMUTATIONS) + 2 / PERMUTATIONS)
+    assert spearman(sign, label)[1] == p
+
+
+def test_many_lesions_have_scipys_p():
+    rng = np.random.default_rng(0)
+    values, label = rng.integers(0, 4, 60), rng.integers(0, 2, 60)
+    assert spearman(values, label) == (*map(float, spearmanr(values, label)), "t distribution")
+
+
+def test_known_in_three_lesions_is_no_task():
+    values = np.full(18, np.nan)
+    values[[0, 1, 2]] = [1, 1, 2]  # a, a, b
+    row = select(cohort(x=values))[0][0]
+    assert (row.r, row.p, row.test) == (pytest.approx(1), pytest.approx(1 / 3), "exact")
+    assert row.reason == "p >= 0.05"

@@ -1,0 +1,90 @@
+"""One result from the folds of a cross-validation: every patient is tested once, by networks that never saw them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ctpatch.store import InputError
+
+from . import Settings
+from .compare import evaluate, load_metrics, spread
+from .tables import read_csv, read_json
+
+SAME = ("classes", "order", "windows", "normalisation", *(field.name for field in fields(Settings)))
+"""Entries of config.json in which folds agree; the store and, as within a folder, the device may differ."""
+
+
+def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Put the out-of-fold predictions of several run folders together and evaluate them as one test.
+
+    A lesion's probabilities come from its own fold's networks, averaged over the seeds. Folds share no test patient, so
+    intervals and paired tests are those of a single split, clustered by patient where one has several lesions. The
+    operating point is chosen in each fold on its own validation lesions. Pooling takes probabilities of different
+    networks for comparable; beside it stand mean and SD of the folds' own figures.
+
+    Parameters
+    ----------
+    folders : sequence of paths
+        Run folders, one per fold.
+
+    Returns
+    -------
+    metrics : dict
+        As of `mtltrain.compare.evaluate`, with folds (their number), and over_folds in each run: name -> {values (one
+        per fold), mean, sd}.
+    predictions : DataFrame
+        All rows of the folders' `predictions.csv`, with fold: 1, 2, ...
+
+    Raises
+    ------
+    InputError
+        If the folders were not made alike, or a test patient is in two of them.
+    """
+    if len(folders) < 2:
+        raise InputError(f"--pool of {len(folders)} folder", "name the run folders of all folds")
+    alone = [load_metrics(folder) for folder in folders]
+    _refuse_unlike(folders, alone)
+    predictions, auxiliary = (_joined(folders, name) for name in ("predictions.csv", "auxiliary.csv"))
+    _refuse_shared_patients(predictions, folders)
+    metrics = evaluate(predictions, alone[0]["classes"], alone[0]["positive"], auxiliary=auxiliary)
+    metrics["folds"] = len(folders)
+    for run, entry in metrics["runs"].items():
+        each = [fold["runs"][run]["metrics"] for fold in alone]
+        entry["over_folds"] = {name: spread([row[name]["value"] for row in each]) for name in entry["metrics"]}
+    return metrics, predictions
+
+
+def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
+    parts = [read_csv(folder / name).assign(fold=number) for number, folder in enumerate(folders, 1)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -> None:
+    """Raise InputError unless the folders hold the same runs and seeds, made with the same settings."""
+    made = [
+        {key: read_json(folder / "config.json").get(key) for key in SAME if key != "device"}
+        | {"runs and seeds": {run: sorted(entry["seeds"]) for run, entry in found["runs"].items()}}
+        for folder, found in zip(folders, metrics, strict=True)
+    ]
+    for folder, one in zip(folders, made, strict=True):
+        for key, value in one.items():
+            if value != made[0][key]:
+                found = f"made with {key} = {value}, {folders[0]} with {made[0][key]}"
+                raise InputError(found, "pool folds that were trained alike", folder)
+
+
+def _refuse_shared_patients(predictions: pd.DataFrame, folders: Sequence[Path]) -> None:
+    test = predictions[predictions["split"] == "test"]
+    shared = test.groupby("patient_id")["fold"].nunique().loc[lambda count: count > 1]
+    if len(shared):
+        first = shared.index[0]
+        where = [str(folders[fold - 1]) for fold in sorted(set(test.loc[test["patient_id"] == first, "fold"]))]
+        raise InputError(
+            f"{len(shared)} patients are tested in several folders, {first} in {' and '.join(where)}",
+            "pool the folds of one cross-validation: ctpatch build --fold 1/5 and so on, one mtltrain fit each",
+        )

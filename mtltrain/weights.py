@@ -1,0 +1,102 @@
+"""Pre-trained weights as they are published: files in several forms, under names that have changed since."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ctpatch.store import InputError
+
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
+"""Where training scripts keep the state dict within what they save, averaged weights first (timm's order)."""
+
+_SCALAR = np.float64().__reduce__()[0]
+PLAIN: list[Any] = [argparse.Namespace, np.dtype, _SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")]
+PLAIN += [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")]
+"""What training scripts save beside tensors, numbers and text: their arguments, and numpy's scalars (an accuracy), also
+under the name that numpy 1 had for them. None of it runs code."""
+
+_PREFIX = re.compile(r"^(module\.|_orig_mod\.|model\.|net\.|backbone\.)+")
+"""What DataParallel, torch.compile, Lightning and our own runs put before a network's names."""
+
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.(?=[12]\.)")
+"""Names of before 2018, as in torchvision's own files: `denselayer1.norm.1.weight` is `denselayer1.norm1.weight`."""
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What torch.save or safetensors wrote, without running code from it; an `InputError` where it cannot be read."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with torch.serialization.safe_globals(PLAIN):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        found = f"no readable checkpoint ({type(error).__name__})"
+        do = "name a whole file, of a script's checkpoint its state dict alone, or delete it and train again"
+        raise InputError(found, do, path) from None
+    return state if isinstance(state, dict) else {"": state}
+
+
+def state_dict(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """The network's tensors in what `read` found, by their names within the network.
+
+    Raises
+    ------
+    InputError
+        If there is no state dict in it.
+    """
+    inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
+    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
+        raise InputError(
+            "this is no state dict", "give a state dict of the --backbone or an earlier run's best.pt", path
+        )
+    return {_PREFIX.sub("", name): value for name, value in inner.items()}
+
+
+def copy_into(
+    network: nn.Module, weights: Mapping[str, Tensor], new: Sequence[nn.Module], where: str | os.PathLike[str] = ""
+) -> None:
+    """Copy all but the layers `new` from `weights`, by the network's own loading code.
+
+    That code knows older forms: torchvision's of its ViT and MNASNet, torch's of BatchNorm, which had no
+    `num_batches_tracked` before 0.4.1. On the meta device the network takes the tensors themselves.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing or of another shape; `where` is the file that it names.
+    """
+    ids = {id(tensor) for layer in new for tensor in layer.state_dict(keep_vars=True).values()}
+    own = network.state_dict(keep_vars=True)
+    skipped = {name for name, tensor in own.items() if id(tensor) in ids}
+    named = {_OLD_DENSENET.sub(r"\1", name): tensor for name, tensor in weights.items()}
+    given = OrderedDict((name, tensor) for name, tensor in named.items() if name not in skipped)
+    # no version but that of the whole, which MNASNet demands: torch and torchvision then look for old names
+    given._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
+    meta = any(tensor.is_meta for tensor in own.values())
+    try:
+        missing = set(network.load_state_dict(given, strict=False, assign=meta).missing_keys) - skipped
+        bad = [name for name in own if name in missing]
+    except RuntimeError as error:
+        bad = re.findall(r"size mismatch for ([^:]+):", str(error))
+        if not bad:
+            raise
+    if bad:
+        raise InputError(
+            f"the weights lack {len(bad)} of the backbone's {len(own) - len(skipped)} tensors, or have another shape "
+            f"({', '.join(bad[:3])}{', ...' * (len(bad) > 3)})",
+            "name the --backbone that they were trained with",
+            where,
+        )

@@ -1,0 +1,115 @@
+"""Folds as one test: figures of the pooled predictions by scikit-learn, and folders that do not belong together."""
+
+import json
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+from sklearn.metrics import recall_score, roc_auc_score
+from toystore import predictions
+
+from ctpatch import InputError
+from mtltrain import Settings
+from mtltrain.cli import main
+from mtltrain.clinical import youden
+from mtltrain.compare import evaluate, load_metrics
+from mtltrain.pool import pool_folds
+from mtltrain.tables import read_csv, write_csv
+
+
+def write_fold(path, first, seed, seeds=(0, 1), per_patient=1, change=lambda config: config, **more):
+    """A run folder of 24 test lesions of patients of its own, and 16 validation lesions."""
+    made = {"seeds": seeds, "per_patient": per_patient, **more}
+    test = predictions(lesions=24, seed=seed, **made)
+    val = predictions(lesions=16, seed=seed + 50, **made).assign(split="val")
+    test["patient_id"] = [f"{first}-{patient}" for patient in test["patient_id"]]
+    val["patient_id"] = [f"V{patient}" for patient in val["patient_id"]]
+    table = pd.concat([test, val])
+    path.mkdir()
+    write_csv(path / "predictions.csv", table)
+    columns = ["patient_id", "lesion_id", "split", "run", "seed", "task", "level", "predicted", "majority"]
+    write_csv(path / "auxiliary.csv", pd.DataFrame(columns=columns))
+    (path / "metrics.json").write_text(json.dumps(evaluate(table, ["T3", "T4"])))
+    config = {**asdict(Settings()), "classes": ["T3", "T4"], "store_sha256": str(seed)}
+    (path / "config.json").write_text(json.dumps(change(config)))
+    return path
+
+
+@pytest.fixture
+def folds(tmp_path):
+    return [write_fold(tmp_path / f"fold{k}", first=chr(65 + k), seed=k) for k in range(3)]
+
+
+def averaged(folders, run, split="test"):
+    tables = [read_csv(folder / "predictions.csv").assign(fold=k) for k, folder in enumerate(folders)]
+    table = pd.concat(tables)
+    table = table[(table["run"] == run) & (table["split"] == split)].astype({"p_T4": float})
+    return table.groupby(["fold", "patient_id", "lesion_id", "label"])["p_T4"].mean().reset_index()
+
+
+def test_pooled_figures(folds):
+    metrics, table = pool_folds(folds)
+    assert (metrics["folds"], metrics["test"]["lesions"]) == (3, 72)
+    assert sorted(table["fold"].unique()) == [1, 2, 3]
+    for run, entry in metrics["runs"].items():
+        mean = averaged(folds, run)
+        assert entry["metrics"]["auc"]["value"] == pytest.approx(roc_auc_score(mean["label"] == "T4", mean["p_T4"]))
+        each = [load_metrics(folder)["runs"][run]["metrics"]["auc"]["value"] for folder in folds]
+        assert entry["over_folds"]["auc"]["values"] == each
+        val = averaged(folds, run, "val")
+        thresholds = [youden(part["p_T4"], part["label"] == "T4") for _, part in val.groupby("fold")]
+        point = entry["operating_point"]["T4"]
+        assert point["thresholds"] == pytest.approx(thresholds)
+        called = mean["p_T4"] >= mean["fold"].map(dict(enumerate(point["thresholds"])))
+        assert point["sensitivity"]["value"] == pytest.approx(recall_score(mean["label"] == "T4", called))
+    assert metrics["tests"] == evaluate(table, ["T3", "T4"])["tests"]
+    assert metrics["tests"][0]["p_auc"] is not None
+    assert metrics["methods"]["auc"] == "DeLong"
+
+
+def test_several_lesions_of_a_patient_are_clustered(tmp_path):
+    folders = [write_fold(tmp_path / str(k), chr(65 + k), k, per_patient=2) for k in range(2)]
+    metrics, _ = pool_folds(folders)
+    assert (metrics["test"]["patients"], metrics["test"]["lesions"]) == (24, 48)
+    assert "clustered" in metrics["methods"]["auc_test"]
+
+
+def test_command(folds, tmp_path, capsys):
+    assert main(["compare", *map(str, folds), "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    printed = capsys.readouterr().out
+    for text in ("3 folds pooled", "Table 2. 72 test lesions", "MTL against STL", "the 3 folds' own figures"):
+        assert text in printed
+    assert load_metrics(tmp_path / "pooled")["folds"] == 3
+    assert len(read_csv(tmp_path / "pooled/predictions.csv")) == 3 * 4 * 40
+    assert main(["compare", str(tmp_path / "pooled"), str(folds[0])]) == 0
+    assert "pooled MTL+RI" in capsys.readouterr().out
+    assert main(["compare", str(folds[0]), "--out", str(tmp_path / "x")]) == 2
+    assert "add --pool" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        ({"first": "A"}, r"12 patients are tested in several folders, A-000 in .*fold0 and .*other"),
+        ({"seeds": (0, 2)}, "made with runs and seeds = "),
+        ({"runs": ["mtl-ri"]}, "made with runs and seeds = "),
+        ({"change": lambda config: {**config, "lr": 0.1}}, r"made with lr = 0\.1, .*fold0 with 0\.001"),
+        ({"change": lambda config: {**config, "backbone": "resnet18"}}, "made with backbone = resnet18"),
+    ],
+)
+def test_folders_that_do_not_belong_together(tmp_path, made, says):
+    one = write_fold(tmp_path / "fold0", "A", 0, per_patient=2)
+    other = write_fold(tmp_path / "other", **{"first": "B", "seed": 1, "per_patient": 2, **made})
+    with pytest.raises(InputError, match=says):
+        pool_folds([one, other])
+
+
+def test_one_folder_is_none(folds):
+    with pytest.raises(InputError, match="name the run folders of all folds"):
+        pool_folds(folds[:1])
+
+
+def test_another_device_or_store_is_no_difference(tmp_path):
+    one = write_fold(tmp_path / "a", "A", 0)
+    other = write_fold(tmp_path / "b", "B", 1, change=lambda config: {**config, "device": ["cuda"]})
+    assert pool_folds([one, other])[0]["folds"] == 2
