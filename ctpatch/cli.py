@@ -101,8 +101,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _add_build(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path, required=True, help="the store to make (.h5)")
-    jobs = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
-    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=jobs)
+    _add_jobs(parser)
     parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
     parser.add_argument(
         "--on-error",
@@ -111,6 +110,11 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
         help="a refused lesion stops the build, or is listed and left out",
     )
     parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    text = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
+    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=text)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +130,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per simulated lesion")
     parser.add_argument("--out", type=Path, required=True, help="a folder to make")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default 0)")
+    _add_jobs(parser)
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -139,13 +144,17 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
     return parse_fold(arguments.fold) if arguments.fold else None
 
 
+def _jobs(arguments: argparse.Namespace) -> int:
+    if arguments.jobs == 0 or arguments.jobs < -1:
+        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
+    return int(arguments.jobs)
+
+
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
 
-    if arguments.jobs == 0 or arguments.jobs < -1:
-        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
     options = BuildOptions(
-        _recipe(arguments), arguments.jobs, _fold(arguments), arguments.on_error, arguments.keep_uids
+        _recipe(arguments), _jobs(arguments), _fold(arguments), arguments.on_error, arguments.keep_uids
     )
     with _progress("build") as progress:
         result = build(arguments.manifest, arguments.out, options, progress)
@@ -231,6 +240,7 @@ def _phantom(arguments: argparse.Namespace) -> int:
             arguments.manifest,
             arguments.out,
             seed=arguments.seed,
+            jobs=_jobs(arguments),
             progress=lambda done, total: progress(done, total, ""),
         )
     print(f"{written}: build it with  ctpatch build --manifest {written} --out STORE.h5")
