@@ -24,7 +24,7 @@ LABEL_LOADING = 0.8
 """Correlation of the severity with the score that decides the diagnosis."""
 R_TOLERANCE = 0.03
 ALPHA, CLEAR = 0.05, 0.1
-"""A related characteristic has p below the first, an unrelated one above the second: no other test of it may say else."""
+"""A related characteristic has p below the first, an unrelated one above the second, so that no test is in doubt."""
 
 Numbers = NDArray[np.float64]
 
@@ -143,7 +143,8 @@ def draw(design: Design, seed: int) -> Draw:
     def score(loading: float) -> Numbers:
         return loading * severity + np.sqrt(1 - loading**2) * rng.standard_normal(n)
 
-    label = (score(LABEL_LOADING).argsort().argsort() >= [*design.classes.values()][0]).astype(np.intp)
+    lower = next(iter(design.classes.values()))
+    label = (score(LABEL_LOADING).argsort().argsort() >= lower).astype(np.intp)
     levels = {}
     for characteristic in design.characteristics:
         level = characteristic.levels(score(characteristic.loading))

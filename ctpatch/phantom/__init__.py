@@ -1,9 +1,9 @@
 """A simulated cohort: for each lesion of a manifest a real DICOM CT series and RTSTRUCT that look as it says.
 
-A patient's `anatomy` is a `body`, an ellipse (fat around soft tissue, air outside) with up to `MAX_LESIONS` lesions, cut
-by the slices his `geometry` asks for and contoured exactly; or the upper abdomen around a tumour of the `stomach`, or
-one side of the chest around a nodule of the `lung`, as a radiologist knows them (docs/cohorts.md). A simulation to run
-and test the pipeline on: nothing measured on it says anything about patients.
+A patient's `anatomy` is a `body`, an ellipse (fat around soft tissue, air outside) with up to `MAX_LESIONS` lesions,
+cut by the slices his `geometry` asks for and contoured exactly; or the upper abdomen around a tumour of the `stomach`,
+or one side of the chest around a nodule of the `lung`, as a radiologist knows them (docs/cohorts.md). A simulation to
+run and test the pipeline on: nothing measured on it says anything about patients.
 """
 
 from __future__ import annotations

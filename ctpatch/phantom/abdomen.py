@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from .gastric_tumour import Tumour, make_tumour
 from .organs import FLUID_HU, STOOL_HU, Bowel, Kidney, Organ, Solid
 from .shapes import Ellipsoid, Plane, Tube, across, smooth_tube, unit
 from .stomach import Stomach, make_stomach
-from .torso import AIR_HU, FAT_HU, MUSCLE_HU, Torso, make_torso
+from .torso import AIR_HU, ENDLESS, FAT_HU, MUSCLE_HU, Torso, make_torso
 
 LIVER_HU, SPLEEN_HU, PANCREAS_HU, KIDNEY_HU, PYRAMID_HU = 108.0, 120.0, 96.0, 190.0, 145.0
 AORTA_HU, CAVA_HU, PORTAL_HU, BOWEL_HU, BILE_HU = 154.0, 138.0, 166.0, 96.0, 8.0
@@ -85,7 +86,7 @@ class Abdomen:
 def make_abdomen(level: Mapping[str, float], rng: np.random.Generator, own: np.random.Generator) -> Abdomen:
     """A random abdomen; `own` is the tumour's generator, `level` its severity, stages and signs, each 0 to 1."""
     torso = make_torso(rng, HALF_WIDTH_MM, HALF_DEPTH_MM)
-    stomach = make_stomach(rng)
+    stomach = make_stomach(torso.room, rng)
     e = float(rng.normal(1, ENHANCEMENT_SD))
     return Abdomen(
         torso=torso,
@@ -100,45 +101,46 @@ def make_abdomen(level: Mapping[str, float], rng: np.random.Generator, own: np.r
 
 
 def _organs(torso: Torso, e: float, rng: np.random.Generator) -> tuple[Organ, ...]:
-    (dx, dy, dz), spine, left = rng.normal(0, 5, 3).tolist(), torso.spine_y, torso.room[0]
+    """Organs at their usual places, all shifted a little; `e` multiplies what they take up of the contrast."""
+    (dx, dy, dz), y, left = rng.normal(0, 5, 3).tolist(), torso.spine_y, torso.room[0]
     liver = (
         Ellipsoid((-84 + dx, -6 + dy, 18 + dz), (72, 78, 82)),
         Ellipsoid((-6 + dx, -64 + dy, 14 + dz), (66, 30, 58), -12),
     )
-    pancreas = smooth_tube(
-        [(-36 + dx, spine - 36, -44 + dz), (-8, spine - 58, -26 + dz), (34, spine - 48, -14 + dz), (86, spine - 12, 8 + dz)],
-        (15, 10, 11, 9), 16,
-    )  # fmt: skip
-    colon = smooth_tube(
-        [(-98, -24 + dy, -88 + dz), (-84, -66 + dy, -70 + dz), (-20, -88, -84 + dz), (50, -82, -72 + dz), (left - 18, -46, -34 + dz),
-         (left - 10, 2, -8 + dz), (left - 16, 26, -90)],
-        (24, 21, 18, 18, 20, 21, 18), 26,
-    )  # fmt: skip
-    kidneys = (
-        Kidney(
-            Ellipsoid((side * 60 + dx, spine + 14, top + dz), (25, 31, 54), side * 28),
-            Ellipsoid((side * 47 + dx, spine + 7, top + dz), (12, 16, 28), side * 28),
-            KIDNEY_HU * e,
-            PYRAMID_HU * e,
-        )
-        for side, top in ((-1, -52.0), (1, -38.0))
-    )
+    gallbladder = Ellipsoid((-44 + dx, -30 + dy, -44 + dz), (15, 20, 28), 25)
+    spleen = Ellipsoid((left - 15, 26 + dy, 14 + dz), (25, 50, 54), -24)
+    pancreas = ((-36 + dx, y - 36, dz - 44), (-8, y - 58, dz - 26), (34, y - 48, dz - 14), (86, y - 12, dz + 8))
     return (
-        *kidneys,
-        Solid(liver, LIVER_HU * e, _liver_tree(np.array([-34 + dx, 4 + dy, 0 + dz]), rng), PORTAL_HU * e),
-        Solid((Ellipsoid((-44 + dx, -30 + dy, -44 + dz), (15, 20, 28), 25),), BILE_HU),
-        Solid((Ellipsoid((left - 15, 26 + dy, 14 + dz), (25, 50, 54), -24),), SPLEEN_HU * e),
-        Solid((pancreas,), PANCREAS_HU * e),
-        Bowel(colon, 2.2, BOWEL_HU * e * 0.8, STOOL_HU, float(rng.uniform(-92, -60)), 5.0),
-        *(_loop(spine, e, rng) for _ in range(8)),
+        *(_kidney(side * 60 + dx, y + 14, top + dz, e) for side, top in ((-1, -52), (1, -38))),
+        Solid(liver, LIVER_HU * e, _liver_tree(np.array([-34 + dx, 4 + dy, dz]), rng), PORTAL_HU * e),
+        Solid((gallbladder,), BILE_HU),
+        Solid((spleen,), SPLEEN_HU * e),
+        Solid((smooth_tube(pancreas, (15, 10, 11, 9)),), PANCREAS_HU * e),
+        _colon(left, dy, dz, e, rng),
+        *(_jejunum(y, e, rng) for _ in range(8)),
     )
 
 
-def _loop(spine: float, e: float, rng: np.random.Generator) -> Bowel:
-    """A loop of jejunum, left of the spine and below the stomach."""
-    start = np.array([rng.uniform(25, 95), rng.uniform(-55, spine - 10), rng.uniform(-100, -28)])
+def _kidney(x: float, y: float, z: float, e: float) -> Kidney:
+    side = math.copysign(1, x)
+    outline = Ellipsoid((x, y, z), (25, 31, 54), side * 28)
+    sinus = Ellipsoid((x - side * 13, y - 7, z), (12, 16, 28), side * 28)
+    return Kidney(outline, sinus, KIDNEY_HU * e, PYRAMID_HU * e)
+
+
+def _colon(left: float, dy: float, dz: float, e: float, rng: np.random.Generator) -> Bowel:
+    """The transverse colon, up to the left flexure and down."""
+    right = ((-98, dy - 24, dz - 88), (-84, dy - 66, dz - 70), (-20, -88, dz - 84), (50, -82, dz - 72))
+    flexure = ((left - 18, -46, dz - 34), (left - 10, 2, dz - 8), (left - 16, 26, -90))
+    tube = smooth_tube((*right, *flexure), (24, 21, 18, 18, 20, 21, 18))
+    return Bowel(tube, 2.2, BOWEL_HU * 0.8 * e, STOOL_HU, float(rng.uniform(-92, -60)), 5.0)
+
+
+def _jejunum(spine: float, e: float, rng: np.random.Generator) -> Bowel:
+    """A loop left of the spine and below the stomach."""
+    start = rng.uniform((25, -55, -100), (95, spine - 10, -28))
     line = start + np.cumsum(rng.normal(0, 1, (5, 3)) * (22, 14, 10), axis=0)
-    return Bowel(smooth_tube(line, (11, 12, 11, 13, 11), 16), 2.6, BOWEL_HU * e * 1.15, FLUID_HU, -1000.0, 1.5)
+    return Bowel(smooth_tube(line, (11, 12, 11, 13, 11)), 2.6, BOWEL_HU * 1.15 * e, FLUID_HU, -ENDLESS, 1.5)
 
 
 def _liver_tree(hilum: Floats, rng: np.random.Generator) -> tuple[Tube, ...]:
@@ -150,7 +152,7 @@ def _liver_tree(hilum: Floats, rng: np.random.Generator) -> tuple[Tube, ...]:
             return
         middle = start + direction * radius * 4 + rng.normal(0, 1.5, 3)
         end = middle + unit(direction + 0.3 * rng.standard_normal(3)) * radius * 4
-        tubes.append(smooth_tube([start, middle, end], (radius, radius * 0.92, radius * 0.84), 6))
+        tubes.append(smooth_tube([start, middle, end], (radius, radius * 0.84), pieces=2))
         side = across(direction, rng)
         for turn in (0.55, -0.65):
             branch(end, unit(direction + turn * side), radius * rng.uniform(0.68, 0.82))
@@ -158,27 +160,32 @@ def _liver_tree(hilum: Floats, rng: np.random.Generator) -> tuple[Tube, ...]:
     for direction in ((-1, 0.2, 0.1), (-0.7, -0.6, 0.4), (0.5, -0.9, 0.3)):
         branch(hilum, unit(np.array(direction)), 4.6)
     for direction in ((-1, 0.1, -0.5), (-0.5, -0.9, -0.4), (0.6, -0.9, -0.35)):
-        branch(hilum + (8, 14, 56), unit(np.array(direction)), 4.4)
+        branch(hilum + np.array([8, 14, 56]), unit(np.array(direction)), 4.4)
     return tuple(tubes)
 
 
 def _vessels(spine: float, e: float, rng: np.random.Generator) -> tuple[Solid, ...]:
-    """Aorta with coeliac trunk and superior mesenteric artery, cava, portal and splenic vein."""
-    front, sway = spine - 26, rng.normal(0, 2, 4).tolist()
-    celiac = 12 + 4 * sway[3]
+    """Crura; cava; aorta with coeliac trunk, splenic and superior mesenteric artery; portal and splenic vein."""
+    y, sway = spine - 26, rng.normal(0, 2, 4).tolist()
+    trunk = 12 + 4 * sway[3]
+    crura = Ellipsoid((25, y + 8, 0), (4.5, 13, ENDLESS), 8), Ellipsoid((-5, y + 5, 0), (4.5, 12, ENDLESS), -8)
+    cava = Ellipsoid((-24 + sway[2], y + 4, 0), (13, 9.5, ENDLESS), 10)
     arteries = (
-        smooth_tube([(14 + sway[0], front, -150), (10, front - 1, 0), (4 + sway[1], front + 3, 150)], (9, 10, 11), 12),
-        smooth_tube([(10, front - 8, celiac), (8, front - 20, celiac + 2), (-8, front - 26, celiac + 3)], (3.6, 3.2, 2.6), 8),
-        smooth_tube([(8, front - 20, celiac + 2), (40, front - 22, celiac - 4), (92, spine - 2, celiac)], (3, 2.6, 2.2), 14),
-        smooth_tube([(11, front - 8, celiac - 16), (10, front - 18, celiac - 24), (6, front - 24, -120)], (3.6, 3.6, 3.4), 12),
+        smooth_tube(((14 + sway[0], y, -150), (10, y - 1, 0), (4 + sway[1], y + 3, 150)), (9, 10, 11)),
+        smooth_tube(((10, y - 8, trunk), (8, y - 20, trunk + 2), (-8, y - 26, trunk + 3)), (3.6, 3.2, 2.6)),
+        smooth_tube(((8, y - 20, trunk + 2), (40, y - 22, trunk - 4), (92, y + 24, trunk)), (3, 2.6, 2.2)),
+        smooth_tube(((11, y - 8, trunk - 16), (10, y - 18, trunk - 24), (6, y - 24, -120)), (3.6, 3.6, 3.4)),
     )
-    crura = (Ellipsoid((25, front + 8, 0), (4.5, 13, 1e4), 8), Ellipsoid((-5, front + 5, 0), (4.5, 12, 1e4), -8))
-    cava = Ellipsoid((-24 + sway[2], front + 4, 0), (13, 9.5, 1e4), 10)
     veins = (
-        smooth_tube([(-34, spine - 34, 2), (-18, spine - 44, -14), (0, spine - 46, -24), (10, spine - 50, -130)], (7, 7, 6, 5.5), 16),
-        smooth_tube([(0, spine - 46, -23), (34, spine - 38, -15), (84, spine - 6, 6), (100, spine + 2, 12)], (5, 4.6, 4.2, 3.5), 16),
-    )  # fmt: skip
-    return Solid(crura, MUSCLE_HU), Solid((cava,), CAVA_HU * e), Solid(arteries, AORTA_HU * e), Solid(veins, PORTAL_HU * e)
+        smooth_tube(((-34, y - 8, 2), (-18, y - 18, -14), (0, y - 20, -24), (10, y - 24, -130)), (7, 7, 6, 5.5)),
+        smooth_tube(((0, y - 20, -23), (34, y - 12, -15), (84, y + 20, 6), (100, y + 28, 12)), (5, 4.6, 4.2, 3.5)),
+    )
+    return (
+        Solid(crura, MUSCLE_HU),
+        Solid((cava,), CAVA_HU * e),
+        Solid(arteries, AORTA_HU * e),
+        Solid(veins, PORTAL_HU * e),
+    )
 
 
 def _mesentery(torso: Torso, e: float, rng: np.random.Generator) -> tuple[Solid, ...]:
@@ -187,5 +194,5 @@ def _mesentery(torso: Torso, e: float, rng: np.random.Generator) -> tuple[Solid,
     for _ in range(60):
         start = rng.uniform((-60, -torso.room[1], -90), (torso.room[0], torso.spine_y, 60))
         line = start + np.cumsum(rng.normal(0, 1, 3) * 6 + rng.normal(0, 3, (5, 3)), axis=0)
-        tubes.append(smooth_tube(line, (rng.uniform(0.9, 1.9), 0.7), 10))
+        tubes.append(smooth_tube(line, (rng.uniform(0.9, 1.9), 0.7), pieces=2))
     return (Solid(tuple(tubes), AORTA_HU * 0.8 * e),)

@@ -154,9 +154,7 @@ class _Fat:
     def nodules(self, strength: float) -> tuple[Ellipsoid, ...]:
         radii = self.rng.uniform(4.5, 7, 7) * strength
         places = 0.75 * disc(7, self.rng)
-        return tuple(
-            Ellipsoid(self._at(u, v, -0.15 * r), (r, r, r)) for (u, v), r in zip(places, radii, strict=True)
-        )
+        return tuple(Ellipsoid(self._at(u, v, -0.15 * r), (r, r, r)) for (u, v), r in zip(places, radii, strict=True))
 
     def nodes(self, stage: float) -> tuple[Ellipsoid, ...]:
         count = NODES[round(stage * (len(NODES) - 1))]
@@ -164,7 +162,7 @@ class _Fat:
         radii = self.rng.uniform(2.2, 3.0, (NODES[-1], 3)) + self.rng.uniform(0, 2.6, (NODES[-1], 1)) * stage
         away = self.rng.uniform(8, 17, NODES[-1])
         order = self.rng.permutation(NODES[-1])[:count]
-        return tuple(Ellipsoid(self._at(*places[i], away[i]), radii[i], turns[i]) for i in order)
+        return tuple(Ellipsoid(self._at(places[i, 0], places[i, 1], away[i]), radii[i], turns[i]) for i in order)
 
     def cords(self, strength: float) -> tuple[Tube, ...]:
         places, lengths = 0.9 * self.rng.permutation(disc(CORDS, self.rng)), self.rng.uniform(12, 22, CORDS)
@@ -172,13 +170,16 @@ class _Fat:
         steps, tubes = np.linspace(0, 1, 5), []
         for (u, v), length, (du, dv), bend in zip(places, lengths, drift, bends, strict=True):
             line = np.array([self._at(u + t * du, v + t * dv, -1 + t * length) for t in steps])
-            tubes.append(smooth_tube(line + bend * steps[:, None], (1.5, 0.8), 8))
+            tubes.append(smooth_tube(line + bend * steps[:, None], (1.5, 0.8), pieces=2))
         return tuple(tubes[: round(CORDS * strength)])
 
     def vessels(self) -> tuple[Tube, ...]:
         tubes = []
         for turn, away, radius in zip(
-            np.arange(5) * 1.257 + self.rng.uniform(0, 1.2), self.rng.uniform(5, 9, 5), self.rng.uniform(0.9, 1.7, 5), strict=True
+            np.arange(5) * 1.257 + self.rng.uniform(0, 1.2),
+            self.rng.uniform(5, 9, 5),
+            self.rng.uniform(0.9, 1.7, 5),
+            strict=True,
         ):
             wobble = self.rng.normal(0, 1, (9, 2)) * (2.0, 0.12)
             steps = self.along + np.linspace(-70, 70, 9)
@@ -186,5 +187,5 @@ class _Fat:
                 self.stomach.point(float(np.clip(at, 0, self.stomach.lengths[-1])), self.towards, away + a, turn + b)
                 for at, (a, b) in zip(steps, wobble, strict=True)
             ]
-            tubes.append(smooth_tube(line, (radius, radius), 24))
+            tubes.append(smooth_tube(line, (radius, radius), pieces=3))
         return tuple(tubes)

@@ -72,8 +72,9 @@ class Nodule:
 
     @property
     def half_height(self) -> float:
-        """How far above and below its middle it may reach, in mm."""
-        return float(self.bounds[1, 2] - self.centre[2])
+        """How far above and below its middle it reaches, in mm."""
+        directions = sphere(500, np.random.default_rng(0)).T
+        return float(abs(self.reach(directions) * directions[2]).max()) + 1.0
 
     def reach(self, direction: Floats | Plane) -> Plane:
         """Mm from the middle to the surface in directions (3, ...) of length 1."""
@@ -83,7 +84,9 @@ class Nodule:
             return np.arccos(np.clip(sum(d * t for d, t in zip(direction, towards.tolist(), strict=True)), -1, 1))
 
         lobe = np.maximum.reduce([np.exp(-0.5 * (angle(lobe) / LOBE_RAD) ** 2) for lobe in self.lobes])
-        reach = base * (1 + self.lobe * (lobe - 0.7) + self.cusp_height * np.maximum(1 - angle(self.cusp) / CUSP_RAD, 0))
+        reach = base * (
+            1 + self.lobe * (lobe - 0.7) + self.cusp_height * np.maximum(1 - angle(self.cusp) / CUSP_RAD, 0)
+        )
         for spine, height in zip(self.spines, self.spine_mm.tolist(), strict=True):
             reach = reach + height * np.exp(-((angle(spine) * self.radius / SPINE_MM) ** 4))
         return reach
@@ -113,9 +116,7 @@ class Nodule:
         return depth
 
 
-def make_nodule(
-    centre: Floats, hilum: Floats, level: Mapping[str, float], rng: np.random.Generator
-) -> Nodule:
+def make_nodule(centre: Floats, hilum: Floats, level: Mapping[str, float], rng: np.random.Generator) -> Nodule:
     """A nodule at `centre` of the given severity and signs, each 0 to 1; airways and vessels come from the hilum."""
     strength = {name: sign_strength(level[name], rng) for name in SIGNS}
     size, density, solid = grown(level["severity"], 3, rng)
@@ -165,11 +166,14 @@ def _bronchogram(
         centre + radius * (-0.75 * inward + 0.35 * side + sway[1]),
         centre + radius * (-0.35 * inward - 0.7 * side + sway[2]),
     ]
-    trunk = smooth_tube([centre + radius * (1.5 * inward + sway[3]), centre + radius * (0.9 * inward + sway[4]), fork], (1.5, 1.3), 8)
+    start, middle = centre + radius * (1.5 * inward + sway[3]), centre + radius * (0.9 * inward + sway[4])
+    trunk = smooth_tube([start, middle, fork], (1.5, 1.3))
     arms = [Tube(np.array([fork, end]), np.array([1.3, 0.8])) for end in ends[1:]]
     if strength < 0.3:
         return ()
-    return tuple(Airway(Tube(tube.points, tube.radii * (0.6 + 0.5 * strength)), 0.5, BRONCHUS_HU) for tube in (trunk, *arms))
+    return tuple(
+        Airway(Tube(tube.points, tube.radii * (0.6 + 0.5 * strength)), 0.5, BRONCHUS_HU) for tube in (trunk, *arms)
+    )
 
 
 def _bubbles(centre: Floats, radius: float, strength: float, rng: np.random.Generator) -> tuple[Ellipsoid, ...]:
@@ -185,6 +189,8 @@ def _feeders(centre: Floats, radius: float, inward: Floats, rng: np.random.Gener
     tubes = []
     for _ in range(2):
         side, away = across(inward, rng), rng.uniform(0.2, 0.8)
-        line = [centre + radius * (t * inward + away * s * side) for t, s in ((3.6, 1.8), (2, 1.0), (0.6, 0.7), (-0.6, 0.4))]
-        tubes.append(smooth_tube(line, (1.2, 0.9, 0.5), 10))
+        line = [
+            centre + radius * (t * inward + away * s * side) for t, s in ((3.6, 1.8), (2, 1.0), (0.6, 0.7), (-0.6, 0.4))
+        ]
+        tubes.append(smooth_tube(line, (1.2, 0.9, 0.5)))
     return tuple(tubes)

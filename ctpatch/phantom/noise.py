@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 
 from .shapes import Plane
 
@@ -55,17 +56,17 @@ class Scanner:
 
     def __init__(self, spacing: float, kernel: Kernel, noise: Plane) -> None:
         rows, columns = shape = noise.shape
-        f = np.hypot(np.fft.fftfreq(rows, spacing)[:, None], np.fft.rfftfreq(columns, spacing)).astype(np.float32)
+        f = np.hypot(fft.fftfreq(rows, spacing)[:, None], fft.rfftfreq(columns, spacing)).astype(np.float32)
         self._shape, self._mtf, self._sd = shape, kernel.mtf(f), noise
         spectrum = np.sqrt(kernel.nps(f))
-        power = (np.fft.irfft2(spectrum, shape) ** 2).sum()
+        power = (fft.irfft2(spectrum, shape) ** 2).sum()
         self._noise = spectrum / math.sqrt(power)
 
     def show(self, plane: Plane, rng: np.random.Generator) -> Plane:
         """The slice as the scanner shows it."""
         white = rng.standard_normal(self._shape, np.float32)
-        blurred = np.fft.irfft2(np.fft.rfft2(plane) * self._mtf, self._shape)
-        noise = np.fft.irfft2(np.fft.rfft2(white) * self._noise, self._shape)
+        blurred = fft.irfft2(fft.rfft2(plane) * self._mtf, self._shape)
+        noise = fft.irfft2(fft.rfft2(white) * self._noise, self._shape)
         return (blurred + self._sd * noise).astype(np.float32)
 
 

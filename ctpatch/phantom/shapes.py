@@ -6,14 +6,14 @@ Coordinates are mm: x to the patient's left, y to his back, z to his head.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import make_interp_spline
 
 from ..geometry import Floats
@@ -43,14 +43,14 @@ class Shape(Protocol):
 class Ellipsoid:
     """An ellipsoid, turned by `turn` degrees about z (from x towards y)."""
 
-    centre: Sequence[float]
-    radii: Sequence[float]
+    centre: Sequence[float] | Floats
+    radii: Sequence[float] | Floats
     turn: float = 0.0
 
     @cached_property
     def bounds(self) -> Floats:
         """See `Shape.bounds`; that of the sphere around it in the slice."""
-        reach = [max(self.radii[:2])] * 2 + [self.radii[2]]
+        reach = (max(self.radii[:2]), max(self.radii[:2]), self.radii[2])
         return np.array([np.subtract(self.centre, reach), np.add(self.centre, reach)])
 
     def depth(self, x: Plane, y: Plane, z: float) -> Plane:
@@ -79,21 +79,23 @@ class Tube:
     def locate(self, x: Plane, y: Plane, z: float, reach: float) -> tuple[Plane, Plane]:
         """Depth, and how far along the tube: 0 at the first point, 1 at the second, ...
 
-        Pieces that end more than `reach` mm above or below are left out.
+        Farther than `reach` mm from all pieces the depth is −inf.
         """
         height, radius = self.points[:, 2], np.maximum(self.radii[:-1], self.radii[1:]) + reach
         low, high = np.minimum(height[:-1], height[1:]) - radius, np.maximum(height[:-1], height[1:]) + radius
         depth, along = np.full(x.shape, -np.inf, np.float32), np.zeros(x.shape, np.float32)
-        _tube(x, y, z, self.points, self.radii, np.flatnonzero((low <= z) & (z <= high)), depth, along)
+        pieces = np.flatnonzero((low <= z) & (z <= high))
+        _tube(x, y, z, self.points, self.radii, pieces, reach, depth, along)
         return depth, along
 
 
-def smooth_tube(points: Iterable[Sequence[float]], radii: Sequence[float], count: int) -> Tube:
-    """A tube of `count` points on a cubic spline through the given ones; the radii are spread evenly along it."""
-    line = np.asarray(list(points), np.float64)
-    t, fine = np.linspace(0, 1, len(line)), np.linspace(0, 1, count)
-    degree = min(3, len(line) - 1)
-    return Tube(make_interp_spline(t, line, degree)(fine), np.interp(fine, np.linspace(0, 1, len(radii)), radii))
+def smooth_tube(points: ArrayLike, radii: Sequence[float], pieces: int = 4) -> Tube:
+    """A tube along a spline through points (n, 3), `pieces` between each two; the radii are spread evenly along it."""
+    line = np.asarray(points, np.float64)
+    t = np.linspace(0, 1, len(line))
+    fine = np.linspace(0, 1, pieces * (len(line) - 1) + 1)
+    spline = make_interp_spline(t, line, min(3, len(line) - 1))
+    return Tube(spline(fine), np.interp(fine, np.linspace(0, 1, len(radii)), radii))
 
 
 def blend(depth: Plane, edge: float = EDGE_MM) -> Plane:
@@ -146,15 +148,19 @@ def _ellipsoid(x, y, z, cx, cy, cz, a, b, c, cos, sin):  # type: ignore[no-untyp
 
 
 @numba.njit(cache=True)
-def _tube(x, y, z, points, radii, pieces, depth, along):  # type: ignore[no-untyped-def]
+def _tube(x, y, z, points, radii, pieces, reach, depth, along):  # type: ignore[no-untyped-def]
     for n in pieces:
         ax, ay, az, ra = points[n, 0], points[n, 1], points[n, 2], radii[n]
         dx, dy, dz, dr = points[n + 1, 0] - ax, points[n + 1, 1] - ay, points[n + 1, 2] - az, radii[n + 1] - ra
-        scale, w = 1 / (dx * dx + dy * dy + dz * dz), z - az
+        length2, w = dx * dx + dy * dy + dz * dz, z - az
+        widest = math.sqrt(length2) / 2 + max(ra, ra + dr)
         for i in range(x.shape[0]):
             for j in range(x.shape[1]):
                 u, v = x[i, j] - ax, y[i, j] - ay
-                t = min(max((u * dx + v * dy + w * dz) * scale, 0.0), 1.0)
-                near = ra + dr * t - math.sqrt((u - t * dx) ** 2 + (v - t * dy) ** 2 + (w - t * dz) ** 2)
-                if near > depth[i, j]:
-                    depth[i, j], along[i, j] = near, n + t
+                near = widest + min(reach, -depth[i, j])  # of the piece's middle: farther points cannot be deeper
+                if (u - dx / 2) ** 2 + (v - dy / 2) ** 2 + (w - dz / 2) ** 2 > near * near:
+                    continue
+                t = min(max((u * dx + v * dy + w * dz) / length2, 0.0), 1.0)
+                inside = ra + dr * t - math.sqrt((u - t * dx) ** 2 + (v - t * dy) ** 2 + (w - t * dz) ** 2)
+                if inside > max(depth[i, j], -reach):
+                    depth[i, j], along[i, j] = inside, n + t

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,12 +19,13 @@ AXIS = (
 )  # fmt: skip
 RADII = (30, 37, 38, 35, 31, 27, 23, 17, 9)
 """The axis from fundus to pylorus and the radius there, in mm."""
-POINTS = 20
 ZERO_ANGLE = (0.0, 0.85, -0.53)
 """Where angles about the axis begin: nearly perpendicular to all of it."""
-SCATTER_MM = 5.0
-"""How far a patient's axis is from that, as a standard deviation."""
-REACH_MM = 45.0
+SCATTER_MM, SIZE = 5.0, (0.82, 1.02)
+"""How far a patient's axis is from that, as a standard deviation; what his radii are multiplied by."""
+CLEAR_MM = 11.0
+"""Between the stomach and the wall of the cavity."""
+REACH_MM = 34.0
 """How far outside of the stomach the wall's coordinates are told."""
 WATER_HU, GAS_HU, MUCOSA_HU, WALL_HU = 12.0, -990.0, 128.0, 76.0
 MUCOSA_MM = 1.6
@@ -114,9 +115,9 @@ class Stomach:
             steps = np.arange(len(self.lengths))
             place.along[window] = np.interp(number, steps, self.lengths)
             place.radius[window] = np.interp(number, steps, self.tube.radii)
-            middle = [np.interp(number, steps, self.tube.points[:, i]) for i in range(3)]
-            away = np.stack([x - middle[0], y - middle[1], canvas.z - middle[2]])
-            place.outward[:, *window] = away / np.maximum(np.linalg.norm(away, axis=0), 1e-3)
+            axis = [np.interp(number, steps, self.tube.points[:, i]) for i in range(3)]
+            away = x - axis[0], y - axis[1], canvas.z - axis[2]
+            place.outward[:, *window] = away / np.maximum(np.sqrt(_dot(away, away)), 1e-3)
             side = [np.interp(number, steps, self._side[:, i]) for i in range(3)]
             place.angle[window] = np.arctan2(_dot(away, side), _dot(away, ZERO_ANGLE))
         return place
@@ -124,7 +125,7 @@ class Stomach:
     def thickness(self, place: WallPlace) -> Plane:
         """Of the wall with its folds, in mm."""
         waves = np.cos(self.folds * place.angle + 0.6 * np.sin(place.along / 11) + 1.3 * np.sin(place.along / 27))
-        return self.wall + self.fold * np.maximum(waves, 0)
+        return (self.wall + self.fold * np.maximum(waves, 0)).astype(np.float32)
 
     def paint_wall(self, canvas: Canvas, w: Plane, wall: Plane) -> None:
         """Muscle outside, mucosa inside; `wall` is the thickness of both. `paint_lumen` comes after."""
@@ -137,19 +138,21 @@ class Stomach:
         canvas.fill(inside, WATER_HU + (GAS_HU - WATER_HU) * gas)
 
 
-def make_stomach(rng: np.random.Generator) -> Stomach:
-    """A random stomach."""
+def make_stomach(room: tuple[float, float], rng: np.random.Generator) -> Stomach:
+    """A random stomach in a cavity of half axes `room`."""
     drift = rng.standard_normal((len(AXIS), 3)) * SCATTER_MM
-    smooth = (drift + np.roll(drift, 1, axis=0) + np.roll(drift, -1, axis=0)) / 2
-    size = rng.uniform(0.82, 1.02)
+    points = np.array(AXIS) + (drift + np.roll(drift, 1, axis=0) + np.roll(drift, -1, axis=0)) / 2
+    radii = rng.uniform(*SIZE) * np.array(RADII)
+    free = np.array(room) - radii[:, None] - CLEAR_MM
+    points[:, :2] /= np.maximum(np.linalg.norm(points[:, :2] / free, axis=1, keepdims=True), 1)
     return Stomach(
-        tube=smooth_tube(np.array(AXIS) + smooth, [size * r for r in RADII], POINTS),
+        tube=smooth_tube(points, radii.tolist(), pieces=2),
         wall=float(rng.uniform(2.4, 3.6)),
         fold=float(rng.uniform(0.5, 3.0)),
         folds=int(rng.integers(6, 10)),
-        gas_y=float(rng.uniform(-85, -40)),
+        gas_y=float(rng.uniform(-80, -35)),
     )
 
 
-def _dot(a: Iterable[Plane], b: Iterable[Plane | float]) -> Plane:
-    return sum(x * y for x, y in zip(a, b, strict=True))
+def _dot(a: Sequence[Floats], b: Sequence[Floats] | Sequence[float]) -> Floats:
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]

@@ -23,7 +23,7 @@ SHAPING = {
     "stomach": (*gastric_tumour.STAGES, *gastric_tumour.SIGNS),
     "lung": nodule.SIGNS,
 }
-"""What shapes a lesion in each anatomy. A stomach's or lung's diagnosis does not: it shows only in what goes with it."""
+"""What shapes a lesion in each anatomy. In stomach and lung the diagnosis does not: it shows in what goes with it."""
 NEEDED = ("patient_id", "label")
 FILLED = ("image", "mask", "roi")
 FOLDER_NAME = re.compile(r"\w([\w .-]{0,62}[\w-])?")
@@ -237,7 +237,9 @@ def _patient_problems(patients: Mapping[str, Sequence[LesionRow]], path: Path) -
             found = f"{len(rows)} lesions; a phantom holds up to {MAX_LESIONS}"
             yield InputError(found, "give the others a patient of their own", path, patient, last)
         if len(rows) > 1 and any(row.anatomy != "body" for row in rows):
-            yield InputError("several lesions, not all in a body", "give each a patient of its own", path, patient, last)
+            yield InputError(
+                "several lesions, not all in a body", "give each a patient of its own", path, patient, last
+            )
         if len({row.geometry for row in rows}) > 1:
             found = f"geometries {', '.join(sorted({row.geometry for row in rows}))} of one patient"
             yield InputError(found, "give all rows of a patient the same one", path, patient, last)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .canvas import Canvas
-from .shapes import Ellipsoid, Plane, Tube, blend, smooth_tube
+from .shapes import Ellipsoid, Plane, Tube, smooth_tube
 
 AIR_HU, FAT_HU, MUSCLE_HU, SKIN_HU = -1000.0, -104.0, 56.0, 20.0
 CORTEX_HU, MARROW_HU, DISC_HU, CORD_HU = 560.0, 165.0, 85.0, 30.0
@@ -92,15 +92,18 @@ class Torso:
             canvas.paint(Ellipsoid((side * 34, y + 34, 0), (25, 20, ENDLESS), side * 12), self.muscle_hu)
             canvas.paint(Ellipsoid((side * 62, y + 37, 0), (14, 9, ENDLESS), -side * 25), self.muscle_hu - 4)
         for rib in self._ribs:
-            _paint_bone(canvas, canvas.depth(rib) if canvas.window(rib.bounds) else None)
+            canvas.paint(rib, CORTEX_HU)
+            canvas.paint(Tube(rib.points, rib.radii - 1.5 * CORTEX_MM), MARROW_HU, 2 * CORTEX_MM)
         body = canvas.depth(Ellipsoid((0, y, 0), (22, 16.5, ENDLESS)))
         arch = np.maximum(
             canvas.depth(Ellipsoid((0, y + 23, 0), (16, 11, ENDLESS))),
-            canvas.depth(smooth_tube([(0, y + 30, -ENDLESS), (0, y + 46, -ENDLESS)], (5, 4), 2)),
+            canvas.depth(smooth_tube([(0, y + 30, -ENDLESS), (0, y + 46, -ENDLESS)], (5, 4), 1)),
         )
         level = (canvas.z - self.phase) % VERTEBRA_MM - VERTEBRA_MM / 2
         spinous = canvas.depth(Tube(np.array([(0, y + 30, canvas.z), (0, y + 47, canvas.z)]), np.array([4.5, 3.0])))
-        transverse = Tube(np.array([(-29, y + 24, canvas.z), (0, y + 18, canvas.z), (29, y + 24, canvas.z)]), np.full(3, 3.6))
+        transverse = Tube(
+            np.array([(-29, y + 24, canvas.z), (0, y + 18, canvas.z), (29, y + 24, canvas.z)]), np.full(3, 3.6)
+        )
         processes = np.maximum(spinous - max(0.0, abs(level) - 9.0), canvas.depth(transverse) - abs(level) / 2)
         _paint_bone(canvas, np.maximum(arch, processes))
         canvas.fill(canvas.depth(Ellipsoid((0, y + 22.5, 0), (9.5, 7.5, ENDLESS))), CORD_HU)
@@ -121,7 +124,6 @@ def make_torso(rng: np.random.Generator, width: tuple[float, float], depth: tupl
     )
 
 
-def _paint_bone(canvas: Canvas, depth: Plane | None) -> None:
-    if depth is not None:
-        marrow = blend(depth - CORTEX_MM, 2 * CORTEX_MM)
-        canvas.fill(depth, CORTEX_HU + (MARROW_HU - CORTEX_HU) * marrow)
+def _paint_bone(canvas: Canvas, depth: Plane) -> None:
+    canvas.fill(depth, CORTEX_HU)
+    canvas.fill(depth - 1.5 * CORTEX_MM, MARROW_HU, 2 * CORTEX_MM)
