@@ -86,8 +86,8 @@ def _check_empty(out: Path) -> None:
 
 def _write_patient(folder: Path, rows: tuple[LesionRow, ...], table: PhantomTable, seed: int) -> None:
     patient_id, anatomy = rows[0].patient_id, rows[0].anatomy
-    rng = _generator(seed, patient_id)
-    streams = [_generator(seed, patient_id, row.lesion_id) for row in rows]
+    rng = generator(seed, patient_id)
+    streams = [generator(seed, patient_id, row.lesion_id) for row in rows]
     levels = [table.levels(row, stream) for row, stream in zip(rows, streams, strict=True)]
     if anatomy == "body":
         series = examine_body(rows[0].geometry, levels, rng, streams)
@@ -108,6 +108,7 @@ def _digest(hu: NDArray[np.int16], origins: Floats, outlines: Mapping[str, Mappi
     return content.hexdigest()
 
 
-def _generator(seed: int, *ids: str) -> np.random.Generator:
+def generator(seed: int, *ids: str) -> np.random.Generator:
+    """The random numbers of a patient, or of one lesion of his."""
     digest = hashlib.sha256("\0".join(["ctpatch-phantom-1", str(seed), *ids]).encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "big")))
