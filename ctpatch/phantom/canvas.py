@@ -59,7 +59,7 @@ class Grain:
         """Grain of a Gaussian autocorrelation whose standard deviation is about `voxels`."""
         f2 = [np.fft.fftfreq(TILE) ** 2, np.fft.fftfreq(TILE) ** 2, np.fft.rfftfreq(TILE) ** 2]
         kernel = np.exp(-((np.pi * voxels) ** 2) * (f2[0][:, None, None] + f2[1][:, None] + f2[2]))
-        noise = np.fft.irfftn(np.fft.rfftn(rng.standard_normal((TILE,) * 3)) * kernel, (TILE,) * 3)
+        noise = np.fft.irfftn(np.fft.rfftn(rng.standard_normal((TILE,) * 3)) * kernel)  # TILE is even
         return cls((noise / noise.std()).astype(np.float32))
 
     def plane(self, k: int, shape: tuple[int, int]) -> Plane:

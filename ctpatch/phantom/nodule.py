@@ -42,7 +42,7 @@ class Nodule:
     hu : float
         Of the ground glass.
     core : float
-        Radius of the solid part in mm.
+        Radius of the solid part in mm; 0 where there is none.
     core_centre : (3,) float64
     spicules, bubbles, airways, vessels : tuple of shapes
     """
@@ -105,8 +105,9 @@ class Nodule:
             canvas.paint(spicule, SPICULE_HU)
         density = np.clip(depth / self.radius, 0, 1)
         canvas.fill(depth, np.maximum(self.hu + 110 * density + 45 * grain, canvas.hu), 1.4)
-        core = canvas.depth(Ellipsoid(self.core_centre.tolist(), (self.core, self.core, 0.9 * self.core)))
-        canvas.fill(np.minimum(core + 1.3 * grain, depth - 1), CORE_HU + 15 * grain, 2.0)
+        if self.core > 0:
+            core = canvas.depth(Ellipsoid(self.core_centre, (self.core, self.core, 0.9 * self.core)))
+            canvas.fill(np.minimum(core + 1.3 * grain, depth - 1), CORE_HU + 15 * grain, 2.0)
         for vessel in self.vessels:
             canvas.paint(vessel, VESSEL_HU)
         for airway in self.airways:
