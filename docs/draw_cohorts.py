@@ -22,7 +22,7 @@ WINDOWS = {"stomach": (-160.0, 240.0), "lung": (-1350.0, 150.0)}
 SIGNS = {
     "stomach": {
         "clinical_T_stage": 3,
-        "clinical_N_stage": 10,
+        "clinical_N_stage": 11,
         "nodular_sign": 9,
         "cord_outside_serosa": 8,
         "fat_infiltration": 5,

@@ -22,8 +22,8 @@ from .torso import Torso
 
 REACH_MM = 32.0
 """What is imaged above and below a lesion: as far as a patch of 64 pixels of 0.5 mm reaches, turned and moved."""
-PLANE_MM = 1.7
-"""A slice is the mean of planes about this far apart."""
+PLANE_MM = 1.6
+"""A slice is the mean of planes about this far apart: three at 5 mm, two at 2.5 mm, else one."""
 READER_MM = 0.3
 """Standard deviation of how far outside or inside of a lesion's edge a reader draws."""
 HU_RANGE = -1024, 3071

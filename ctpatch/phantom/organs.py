@@ -25,7 +25,7 @@ class Organ(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Solid:
-    """One tissue in one or several shapes, with vessels, and a lesion-like part of another HU (a gallbladder)."""
+    """One tissue in one or several shapes, and vessels in it."""
 
     shapes: tuple[Shape, ...]
     hu: float
@@ -34,8 +34,9 @@ class Solid:
 
     def paint(self, canvas: Canvas, room: Plane, grain: Plane) -> None:
         """See `Organ.paint`."""
+        hu = self.hu + GRAIN_HU * grain
         for shape in self.shapes:
-            canvas.paint(shape, self.hu + GRAIN_HU * grain, within=room)
+            canvas.paint(shape, hu, within=room)
         if self.vessels:
             inside = np.minimum(np.maximum.reduce([canvas.depth(shape) for shape in self.shapes]), room) - 3
             for vessel in self.vessels:
@@ -53,6 +54,8 @@ class Kidney:
 
     def paint(self, canvas: Canvas, room: Plane, grain: Plane) -> None:
         """See `Organ.paint`."""
+        if canvas.window(self.outline.bounds) is None:
+            return
         depth = np.minimum(canvas.depth(self.outline), room)
         canvas.fill(depth, self.cortex_hu + GRAIN_HU * grain)
         columns = np.sin(canvas.bent_x / 3.5) * np.sin(canvas.bent_y / 3.5)
