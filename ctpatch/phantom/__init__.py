@@ -9,7 +9,9 @@ run and test the pipeline on: nothing measured on it says anything about patient
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,7 @@ from .anatomy import MAX_LESIONS
 from .dicom import Identity, write_ct, write_rtstruct
 from .table import LesionRow, PhantomTable, read_table, write_table
 
-__all__ = ["MAX_LESIONS", "write_phantom"]
+__all__ = ["MAX_LESIONS", "generator", "write_phantom"]
 
 IMAGE_FOLDER = "CT"
 MASK_FILE = "RTSTRUCT.dcm"
@@ -49,7 +51,7 @@ def write_phantom(
     seed : int
         With the patient's rows it decides everything: the same input gives the same bytes, in any row order.
     jobs : int
-        Worker processes; the bytes do not depend on them.
+        Worker processes, -1 for one per core; the bytes do not depend on them.
     progress : callable, optional
         Called with (patients written, patients) after each patient.
 
@@ -69,11 +71,12 @@ def write_phantom(
     _check_empty(out)
     patients = table.by_patient()
     calls = ((out / patient_id, rows, table, seed) for patient_id, rows in patients.items())
-    for number, died in enumerate(LocalRunner(jobs).run(_write_patient, calls), start=1):
-        if isinstance(died, WorkerDied):
-            raise CtpatchError(f"a worker process ended twice: {died}; out of memory? Do: give fewer --jobs.")
-        if progress is not None:
-            progress(number, len(patients))
+    with closing(LocalRunner.sized(jobs, len(patients)).run(_write_patient, calls)) as written:
+        for number, died in enumerate(written, start=1):
+            if isinstance(died, WorkerDied):
+                raise CtpatchError(f"a worker process ended twice: {died}; out of memory? Do: give fewer --jobs.")
+            if progress is not None:
+                progress(number, len(patients))
     places = [(f"{row.patient_id}/{IMAGE_FOLDER}", f"{row.patient_id}/{MASK_FILE}", row.roi) for row in table.rows]
     return write_table(out / manifest.name, table, places)
 
@@ -85,6 +88,7 @@ def _check_empty(out: Path) -> None:
 
 
 def _write_patient(folder: Path, rows: tuple[LesionRow, ...], table: PhantomTable, seed: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # what a worker that died had begun
     patient_id, anatomy = rows[0].patient_id, rows[0].anatomy
     rng = generator(seed, patient_id)
     streams = [generator(seed, patient_id, row.lesion_id) for row in rows]
