@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from .canvas import Canvas
-from .shapes import Ellipsoid, Plane, Tube, smooth_tube
+from .shapes import Ellipsoid, Plane, Tube
 
 AIR_HU, FAT_HU, MUSCLE_HU, SKIN_HU = -1000.0, -104.0, 56.0, 20.0
 CORTEX_HU, MARROW_HU, DISC_HU, CORD_HU = 560.0, 165.0, 85.0, 30.0
@@ -32,7 +32,6 @@ class Torso:
         Thickness under the skin in mm.
     phase : float
         Where along z the discs and ribs are, in mm.
-    muscle_hu : float
     """
 
     half_width: float
@@ -40,7 +39,6 @@ class Torso:
     fat: float
     muscle: float
     phase: float
-    muscle_hu: float = MUSCLE_HU
 
     @property
     def spine_y(self) -> float:
@@ -52,16 +50,19 @@ class Torso:
         return Ellipsoid((0, 0, 0), (self.half_width, self.half_depth, ENDLESS))
 
     @cached_property
-    def _ribs(self) -> tuple[Tube, ...]:
+    def _ribs(self) -> tuple[tuple[Tube, Tube], ...]:
+        """Each rib and its marrow."""
         inward = self.fat + 0.55 * self.muscle
         angles = np.linspace(0.16, 2.6, 20)
         x, y = (self.half_width - inward) * np.sin(angles), (self.half_depth - inward) * np.cos(angles)
         drop = RIB_DROP_MM * (angles / angles[-1]) ** 1.2
-        return tuple(
-            Tube(np.stack([side * x, y, number * RIB_STEP_MM + self.phase - drop], axis=1), np.full(20, RIB_MM))
+        lines = [
+            np.stack([side * x, y, number * RIB_STEP_MM + self.phase - drop], axis=1)
             for side in (-1, 1)
             for number in range(-6, 11)
-        )
+        ]
+        radii = np.full(len(angles), RIB_MM)
+        return tuple((Tube(line, radii), Tube(line, radii - 1.5 * CORTEX_MM)) for line in lines)
 
     @property
     def room(self) -> tuple[float, float]:
@@ -83,30 +84,29 @@ class Torso:
         canvas.fill(depth, SKIN_HU)
         canvas.fill(depth - SKIN_MM, FAT_HU)
         between = np.exp(-(((depth - self.fat - 0.45 * self.muscle) / 0.8) ** 2))
-        canvas.fill(np.minimum(depth - self.fat, self.fat + self.muscle - depth), self.muscle_hu - 60 * between)
+        canvas.fill(np.minimum(depth - self.fat, self.fat + self.muscle - depth), MUSCLE_HU - 60 * between)
 
     def paint_bones(self, canvas: Canvas) -> None:
         """Ribs, spine and the muscles along it."""
         y = self.spine_y
         for side in (-1, 1):
-            canvas.paint(Ellipsoid((side * 34, y + 34, 0), (25, 20, ENDLESS), side * 12), self.muscle_hu)
-            canvas.paint(Ellipsoid((side * 62, y + 37, 0), (14, 9, ENDLESS), -side * 25), self.muscle_hu - 4)
-        for rib in self._ribs:
+            canvas.paint(Ellipsoid((side * 34, y + 34, 0), (25, 20, ENDLESS), side * 12), MUSCLE_HU)
+            canvas.paint(Ellipsoid((side * 62, y + 37, 0), (14, 9, ENDLESS), -side * 25), MUSCLE_HU - 4)
+        for rib, marrow in self._ribs:
             canvas.paint(rib, CORTEX_HU)
-            canvas.paint(Tube(rib.points, rib.radii - 1.5 * CORTEX_MM), MARROW_HU, 2 * CORTEX_MM)
-        body = canvas.depth(Ellipsoid((0, y, 0), (22, 16.5, ENDLESS)))
-        arch = np.maximum(
-            canvas.depth(Ellipsoid((0, y + 23, 0), (16, 11, ENDLESS))),
-            canvas.depth(smooth_tube([(0, y + 30, -ENDLESS), (0, y + 46, -ENDLESS)], (5, 4), 1)),
-        )
-        level = (canvas.z - self.phase) % VERTEBRA_MM - VERTEBRA_MM / 2
-        spinous = canvas.depth(Tube(np.array([(0, y + 30, canvas.z), (0, y + 47, canvas.z)]), np.array([4.5, 3.0])))
-        transverse = Tube(
-            np.array([(-29, y + 24, canvas.z), (0, y + 18, canvas.z), (29, y + 24, canvas.z)]), np.full(3, 3.6)
-        )
-        processes = np.maximum(spinous - max(0.0, abs(level) - 9.0), canvas.depth(transverse) - abs(level) / 2)
+            canvas.paint(marrow, MARROW_HU, 2 * CORTEX_MM)
+        self._paint_vertebra(canvas, y, (canvas.z - self.phase) % VERTEBRA_MM - VERTEBRA_MM / 2)
+
+    def _paint_vertebra(self, canvas: Canvas, y: float, level: float) -> None:
+        """A vertebra `level` mm above its middle, or the disc between two: arch and processes, canal, body."""
+        z = canvas.z
+        arch = canvas.depth(Ellipsoid((0, y + 23, 0), (16, 11, ENDLESS)))
+        spinous = canvas.depth(Tube(np.array([(0, y + 30, z), (0, y + 47, z)]), np.array([4.5, 3.0])))
+        transverse = canvas.depth(Tube(np.array([(-29, y + 24, z), (0, y + 18, z), (29, y + 24, z)]), np.full(3, 3.6)))
+        processes = np.maximum(spinous - max(0.0, abs(level) - 9.0), transverse - abs(level) / 2)
         _paint_bone(canvas, np.maximum(arch, processes))
         canvas.fill(canvas.depth(Ellipsoid((0, y + 22.5, 0), (9.5, 7.5, ENDLESS))), CORD_HU)
+        body = canvas.depth(Ellipsoid((0, y, 0), (22, 16.5, ENDLESS)))
         if VERTEBRA_MM / 2 - abs(level) < DISC_MM / 2:
             canvas.fill(body, DISC_HU)
         else:
