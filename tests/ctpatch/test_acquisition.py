@@ -60,10 +60,10 @@ def test_images_reach_as_far_as_patches_do_and_differ_in_spacing(coarse, anatomy
 
 def test_contours_enclose_the_lesion_of_the_picture(coarse, tmp_path):
     """From the files alone: inside the tumour's contours there is soft tissue, in the nodule's glass and more."""
-    manifest = write_phantom(write_manifest(tmp_path / "m.csv", ROWS), tmp_path / "out")
+    manifest = write_phantom(write_manifest(tmp_path / "m.csv", ROWS[1:]), tmp_path / "out")
     result = check_manifest(manifest, Recipe())
     assert not result.problems
-    for patient, low, high in (("1", 40, 130), ("2", 40, 130), ("3", -750, 0)):
+    for patient, low, high in (("2", 40, 130), ("3", -750, 0)):
         files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "out" / patient / "CT"))
         image = sitk.ReadImage(files)
         hu = sitk.GetArrayFromImage(image)
