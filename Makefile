@@ -30,6 +30,7 @@ ggn: POSITIVE := IAC
 agc: agc/cohort/agc.csv
 ggn: ggn/cohort/ggn.csv
 agc ggn: .venv/.installed
+	@echo "A demonstration, not a result: some of the patients, few patches, few epochs, random weights."
 	$(BIN)/ctpatch build --manifest $@/cohort/$@.csv --out $@/$@.h5 --patches 8 --augment 1 --no-rgb --jobs 2
 	$(BIN)/mtltrain fit $@/$@.h5 --arch mtl-ri stl-ri --epochs 4 --positive $(POSITIVE) --out $@/comparison
 
