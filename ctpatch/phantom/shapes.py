@@ -56,7 +56,8 @@ class Ellipsoid:
     def depth(self, x: Plane, y: Plane, z: float) -> Plane:
         """See `Shape.depth`; exact on the surface, to first order near it."""
         turn = math.radians(self.turn)
-        return _ellipsoid(x, y, z, *map(float, self.centre), *map(float, self.radii), math.cos(turn), math.sin(turn))
+        numbers = z, *self.centre, *self.radii, math.cos(turn), math.sin(turn)
+        return _ellipsoid(x, y, *map(np.float32, numbers))
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,7 @@ def blend(depth: Plane, edge: float = EDGE_MM) -> Plane:
 
 def lay(hu: Plane, depth: Plane, value: float | Plane, edge: float = EDGE_MM) -> None:
     """Lay `value` over `hu`, in place, where `depth` is positive; see `blend`."""
-    _lay(hu, depth, value, edge, out=hu)
+    _lay(hu, depth, np.asarray(value, np.float32), np.float32(edge), out=hu)
 
 
 def unit(vector: Floats) -> Floats:
