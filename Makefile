@@ -1,4 +1,5 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store -> comparison
+# make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see README
 # make test   lint, types and tests
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
 # make tally  every wrong or awkward input of the tests through the real commands, and how many are right
@@ -8,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint tally fuzz oldest clean
+.PHONY: demo agc ggn test lint tally fuzz oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -22,6 +23,24 @@ demo: .venv/.installed demo/cohort/demo.csv
 demo/cohort/demo.csv: manifests/demo.csv | .venv/.installed
 	rm -rf demo
 	$(BIN)/ctpatch phantom --manifest manifests/demo.csv --out demo/cohort
+
+PATIENTS := 100
+agc: POSITIVE := T4
+ggn: POSITIVE := IAC
+agc: agc/cohort/agc.csv
+ggn: ggn/cohort/ggn.csv
+agc ggn: .venv/.installed
+	@echo "A demonstration, not a result: some of the patients, few patches, few epochs, random weights."
+	$(BIN)/ctpatch build --manifest $@/cohort/$@.csv --out $@/$@.h5 --patches 8 --augment 1 --no-rgb --jobs 2
+	$(BIN)/mtltrain fit $@/$@.h5 --arch mtl-ri stl-ri --epochs 4 --positive $(POSITIVE) --out $@/comparison
+
+agc/cohort/agc.csv: manifests/agc.csv
+ggn/cohort/ggn.csv: manifests/ggn.csv
+agc/cohort/agc.csv ggn/cohort/ggn.csv: | .venv/.installed
+	rm -rf $(basename $(@F))
+	mkdir $(basename $(@F))
+	head -n $$(($(PATIENTS) + 1)) $< > $(basename $(@F))/$(@F)
+	$(BIN)/ctpatch phantom --manifest $(basename $(@F))/$(@F) --out $(@D) --jobs 2
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
@@ -51,4 +70,4 @@ lint: .venv/.installed
 	touch $@
 
 clean:
-	rm -rf .venv demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv demo agc ggn build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

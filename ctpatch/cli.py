@@ -106,8 +106,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _add_build(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path, required=True, help="the store to make (.h5)")
-    jobs = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
-    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=jobs)
+    _add_jobs(parser)
     parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
     parser.add_argument(
         "--on-error",
@@ -118,6 +117,11 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
     no_lock = "for file systems without locks; no other build may write this store meanwhile"
     parser.add_argument("--no-lock", action="store_true", help=no_lock)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    text = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
+    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=text)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -133,6 +137,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per simulated lesion")
     parser.add_argument("--out", type=Path, required=True, help="a folder to make")
     parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default 0)")
+    _add_jobs(parser)
 
 
 def _recipe(arguments: argparse.Namespace) -> Recipe:
@@ -146,14 +151,18 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
     return parse_fold(arguments.fold) if arguments.fold else None
 
 
+def _jobs(arguments: argparse.Namespace) -> int:
+    if arguments.jobs == 0 or arguments.jobs < -1:
+        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
+    return int(arguments.jobs)
+
+
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
     from .compiled import uncached
 
-    if arguments.jobs == 0 or arguments.jobs < -1:
-        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
     options = BuildOptions(
-        *(_recipe(arguments), arguments.jobs, _fold(arguments)),
+        *(_recipe(arguments), _jobs(arguments), _fold(arguments)),
         *(arguments.on_error, arguments.keep_uids, not arguments.no_lock),
     )
     with _progress("build") as progress:
@@ -253,6 +262,7 @@ def _phantom(arguments: argparse.Namespace) -> int:
             arguments.manifest,
             arguments.out,
             seed=arguments.seed,
+            jobs=_jobs(arguments),
             progress=lambda done, total: progress(done, total, ""),
         )
     print(f"{written}: build it with  ctpatch build --manifest {written} --out STORE.h5")

@@ -33,6 +33,15 @@ class LocalRunner:
 
     jobs: int = 1
 
+    @classmethod
+    def sized(cls, jobs: int, calls: int) -> LocalRunner:
+        """A runner of `jobs` processes (-1: one per core), but no more than there are calls."""
+        if jobs < 0:
+            from joblib import cpu_count
+
+            jobs = cpu_count()
+        return cls(min(jobs, calls))
+
     def run(self, function: Function, calls: Iterable[Call]) -> Generator[Any, None, None]:
         """See `Runner.run`."""
         if self.jobs == 1:

@@ -14,15 +14,25 @@ import numpy as np
 from ..errors import InputError, Problems
 from ..manifest import MISSING
 from ..scan.table import text_cell
+from . import gastric_tumour, nodule
 from .anatomy import MAX_LESIONS, TRAITS
 from .scanner import GEOMETRIES
 
+SHAPING = {
+    "body": ("label", *TRAITS),
+    "stomach": (*gastric_tumour.STAGES, *gastric_tumour.SIGNS),
+    "lung": nodule.SIGNS,
+}
+"""What shapes a lesion in each anatomy. In stomach and lung the diagnosis does not: it shows in what goes with it."""
 NEEDED = ("patient_id", "label")
 FILLED = ("image", "mask", "roi")
 FOLDER_NAME = re.compile(r"\w([\w .-]{0,62}[\w-])?")
 """A patient id that is a folder name on every system and fits DICOM's 64 characters."""
 ROI_NAME = re.compile(r"(?![=+@-])[^\\\x00-\x1f\x7f]{1,64}")
 """What DICOM's ROIName (VR LO) can hold and no spreadsheet takes for a formula: a manifest names it as it is."""
+
+SEVERITY = re.compile(r"(0|1|0?\.[0-9]+|0\.|1\.0*)?")
+"""A number from 0 to 1, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,17 @@ class LesionRow:
         """How the slices lie, `axial` when blank."""
         return (self.cells.get("geometry") or "axial").lower()
 
+    @property
+    def anatomy(self) -> str:
+        """What is around the lesion, `body` when blank."""
+        return (self.cells.get("anatomy") or "body").lower()
+
+    @property
+    def severity(self) -> float | None:
+        """What the diagnosis and the signs come from, 0 to 1; None when blank."""
+        cell = self.cells.get("severity", "")
+        return float(cell) if cell else None
+
 
 @dataclass(frozen=True)
 class PhantomTable:
@@ -65,22 +86,26 @@ class PhantomTable:
         return _group(self.rows)
 
     def levels(self, row: LesionRow, rng: np.random.Generator) -> dict[str, float]:
-        """Level in 0..1 of the label and of each trait; a blank or absent one is drawn at random."""
-        drawn = dict(zip(self._scales, rng.random(len(self._scales)), strict=True))
-        return {
-            name: _pick(scale, row.cells.get(column_of(name), ""), drawn[name]) for name, scale in self._scales.items()
+        """Level in 0..1 of what shapes the row's lesion; a blank or absent one is drawn at random."""
+        names = SHAPING[row.anatomy]
+        levels = {
+            name: _pick(self._scales[name], row.cells.get(column_of(name), ""), drawn)
+            for name, drawn in zip(names, rng.random(len(names)), strict=True)
         }
+        if row.anatomy != "body":
+            drawn = float(rng.random())
+            levels["severity"] = drawn if row.severity is None else row.severity
+        return levels
 
     @cached_property
     def _scales(self) -> dict[str, dict[str, float]]:
-        return {
-            name: rank_levels(row.cells.get(column_of(name), "") for row in self.rows) for name in ("label", *TRAITS)
-        }
+        names = {name for row in self.rows for name in SHAPING[row.anatomy]}
+        return {name: rank_levels(row.cells.get(column_of(name), "") for row in self.rows) for name in names}
 
 
 def column_of(trait: str) -> str:
-    """The manifest column of a trait."""
-    return trait if trait == "label" else f"aux_{trait}"
+    """The manifest column of a trait, as `LesionRow.cells` has it."""
+    return trait if trait == "label" else f"aux_{trait}".lower()
 
 
 def is_known(cell: str) -> bool:
@@ -189,14 +214,16 @@ def _row_problems(rows: Iterable[LesionRow], path: Path) -> Iterable[InputError]
                 row.patient_id,
                 row.line,
             )
-        if row.geometry not in GEOMETRIES:
-            yield InputError(
-                f"unknown geometry {row.geometry!r}",
-                f"use one of {', '.join(GEOMETRIES)}",
-                path,
-                row.patient_id,
-                row.line,
-            )
+        for what, known in (("geometry", GEOMETRIES), ("anatomy", SHAPING)):
+            if getattr(row, what) not in known:
+                found = f"unknown {what} {getattr(row, what)!r}"
+                yield InputError(found, f"use one of {', '.join(known)}", path, row.patient_id, row.line)
+        if row.anatomy != "body" and row.geometry != "axial":
+            found = f"geometry {row.geometry} in a {row.anatomy}"
+            yield InputError(found, "leave the geometry blank", path, row.patient_id, row.line)
+        if not SEVERITY.fullmatch(row.cells.get("severity", "")):
+            found = f"severity {row.cells['severity']!r}"
+            yield InputError(found, "use a number from 0 to 1, or leave it blank", path, row.patient_id, row.line)
 
 
 def _patient_problems(patients: Mapping[str, Sequence[LesionRow]], path: Path) -> Iterable[InputError]:
@@ -209,6 +236,10 @@ def _patient_problems(patients: Mapping[str, Sequence[LesionRow]], path: Path) -
         if len(rows) > MAX_LESIONS:
             found = f"{len(rows)} lesions; a phantom holds up to {MAX_LESIONS}"
             yield InputError(found, "give the others a patient of their own", path, patient, last)
+        if len(rows) > 1 and any(row.anatomy != "body" for row in rows):
+            yield InputError(
+                "several lesions, not all in a body", "give each a patient of its own", path, patient, last
+            )
         if len({row.geometry for row in rows}) > 1:
             found = f"geometries {', '.join(sorted({row.geometry for row in rows}))} of one patient"
             yield InputError(found, "give all rows of a patient the same one", path, patient, last)

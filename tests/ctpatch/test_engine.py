@@ -72,6 +72,12 @@ def test_no_calls():
     assert list(LocalRunner(2).run(square, [])) == []
 
 
+def test_no_more_processes_than_calls_or_cores():
+    assert LocalRunner.sized(8, 3).jobs == 3
+    assert LocalRunner.sized(2, 3).jobs == 2
+    assert LocalRunner.sized(-1, 1000).jobs == joblib.cpu_count()
+
+
 def test_one_job_is_this_process_and_more_are_others():
     assert set(LocalRunner(1).run(pid_of, ((n,) for n in range(3)))) == {os.getpid()}
     others = set(LocalRunner(2).run(pid_of, ((n,) for n in range(12))))

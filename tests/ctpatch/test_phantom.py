@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from synthetic import write_manifest
 
-from ctpatch.errors import InputError
+from ctpatch.build.engine import LocalRunner
+from ctpatch.errors import CtpatchError, InputError
 from ctpatch.manifest import read_manifest
 from ctpatch.manifest.split import assign_splits
 from ctpatch.phantom import anatomy, write_phantom
 from ctpatch.phantom.scanner import GEOMETRIES, make_scan
 from ctpatch.phantom.table import rank_levels
+from ctpatch.processes import WorkerDied
 
 DEMO = Path(__file__).parents[2] / "manifests" / "demo.csv"
 ROWS = [
@@ -358,6 +360,26 @@ def test_same_bytes_in_any_row_order_and_with_more_patients(cohort, tmp_path):
     assert {name: again[name] for name in before} == before
 
 
+def test_a_patient_whose_worker_died_is_written_anew(tmp_path, monkeypatch):
+    def killed_once(runner, function, calls):
+        for call in calls:
+            (call[0] / "CT").mkdir(parents=True)
+            (call[0] / "CT" / "9999.dcm").touch()
+            yield function(*call)
+
+    monkeypatch.setattr(LocalRunner, "run", killed_once)
+    write_phantom(write_manifest(tmp_path / "m.csv", ROWS[:1]), tmp_path / "out")
+    assert not (tmp_path / "out" / "007" / "CT" / "9999.dcm").exists()
+    assert len(read_ct(tmp_path / "out" / "007" / "CT")) > 20
+
+
+def test_a_worker_that_dies_twice_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalRunner, "run", lambda *_: (death for death in [WorkerDied("killed by signal 9")]))
+    with pytest.raises(CtpatchError, match="killed by signal 9; out of memory"):
+        write_phantom(write_manifest(tmp_path / "m.csv", ROWS[:1]), tmp_path / "out")
+    assert not (tmp_path / "out" / "m.csv").exists()
+
+
 def test_another_seed_gives_another_cohort(cohort, tmp_path):
     write_phantom(write_manifest(tmp_path / "m.csv", ROWS[:1]), tmp_path / "a", seed=1)
     write_phantom(write_manifest(tmp_path / "m.csv", ROWS[:1]), tmp_path / "b", seed=2)
@@ -391,6 +413,11 @@ GOOD = "patient_id,label\n1,a\n2,b\n"
             "patient_id,label,geometry\n1,a,\n2,b,helical\n",
             "patient=2 row=3.*unknown geometry 'helical'.*axial, oblique",
         ),
+        ("patient_id,label,anatomy\n1,a,\n2,b,liver\n", "row=3.*unknown anatomy 'liver'.*body, stomach, lung"),
+        ("patient_id,label,anatomy,geometry\n1,a,lung,tilt\n", "geometry tilt in a lung"),
+        ("patient_id,label,anatomy,severity\n1,a,lung,1.5\n", "severity '1.5'.*from 0 to 1"),
+        ("patient_id,label,anatomy,severity\n1,a,lung,nan\n", "severity 'nan'"),
+        ("patient_id,label,anatomy,lesion_id\n1,a,lung,1\n1,a,body,2\n", "several lesions, not all in a body"),
         ("patient_id,label\n../x,a\n", "'../x' cannot name a folder"),
         ("patient_id,label\n,a\n", "row=2.*'' cannot name a folder"),
         ("patient_id,label\n/tmp/x,a\n", "'/tmp/x' cannot name a folder"),
