@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         ("verify", _verify, "read a whole store against its digests"),
     ):
         command(name, run, text).add_argument("store", type=Path, help="a store (.h5)")
+    _add_report(command("report", _report, "write a page to look at before anything trains: cohort, lesions, outliers"))
     _add_scan(
         command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
     )
@@ -101,8 +102,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
 def _add_build(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
     parser.add_argument("--out", type=Path, required=True, help="the store to make (.h5)")
-    jobs = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
-    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=jobs)
+    _add_jobs(parser)
     parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
     parser.add_argument(
         "--on-error",
@@ -115,6 +115,21 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, help="a store (.h5)")
+    parser.add_argument(
+        "--manifest", type=Path, help="the CSV that it was built from: the page shows outlines over the CT"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the page to write (.html)")
+    parser.add_argument("--site", metavar="COLUMN", help="a column of the manifest that tells sites or scanners apart")
+    _add_jobs(parser)
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    jobs = f"worker processes (default {BuildOptions.jobs}; -1: one per core)"
+    parser.add_argument("--jobs", type=int, default=BuildOptions.jobs, metavar="N", help=jobs)
 
 
 def _add_scan(parser: argparse.ArgumentParser) -> None:
@@ -139,13 +154,18 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
     return parse_fold(arguments.fold) if arguments.fold else None
 
 
+def _jobs(arguments: argparse.Namespace) -> int:
+    jobs: int = arguments.jobs
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"--jobs is {jobs}", "give the number of worker processes, or -1")
+    return jobs
+
+
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
 
-    if arguments.jobs == 0 or arguments.jobs < -1:
-        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
     options = BuildOptions(
-        _recipe(arguments), arguments.jobs, _fold(arguments), arguments.on_error, arguments.keep_uids
+        _recipe(arguments), _jobs(arguments), _fold(arguments), arguments.on_error, arguments.keep_uids
     )
     with _progress("build") as progress:
         result = build(arguments.manifest, arguments.out, options, progress)
@@ -210,6 +230,22 @@ def _verify_store(path: Path) -> list[str]:
             bar.update(size)
 
         return verify_store(store.file, advance)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from .report import write_report
+
+    with _progress("report") as progress:
+        findings = write_report(
+            arguments.store,
+            arguments.out,
+            arguments.manifest,
+            site=arguments.site,
+            jobs=_jobs(arguments),
+            progress=progress,
+        )
+    print(f"{arguments.out}: {findings} findings to look at; open it in a browser")
+    return 0
 
 
 def _scan(arguments: argparse.Namespace) -> int:

@@ -40,3 +40,12 @@ class LocalRunner:
         from .workers import in_workers  # joblib takes a tenth of a command's start
 
         return in_workers(function, calls, self.jobs)
+
+
+def worker_count(jobs: int, calls: int) -> int:
+    """How many worker processes `jobs` (-1: one per core) means for so many calls."""
+    if jobs < 0:
+        from joblib import cpu_count
+
+        jobs = cpu_count()
+    return max(1, min(jobs, calls))

@@ -17,7 +17,7 @@ from ..recipe import BuildOptions, Recipe
 from ..store.records import COMPRESSION
 from ..store.verify import is_store
 from .assembly import Assembly, BuildResult, Outcome
-from .engine import LocalRunner
+from .engine import LocalRunner, worker_count
 from .one_lesion import cut_lesion, plan_lesion
 from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
 
@@ -120,17 +120,9 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
 def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator[tuple[Row, Outcome], None, None]:
     """Each row's outcome in the rows' order, while workers are busy with the following ones."""
     calls = ((row, parts, options.recipe, options.keep_uids) for row in rows)
-    with contextlib.closing(LocalRunner(_jobs(options, len(rows))).run(_work, calls)) as outcomes:
+    with contextlib.closing(LocalRunner(worker_count(options.jobs, len(rows))).run(_work, calls)) as outcomes:
         for row, outcome in zip(rows, outcomes, strict=True):
             yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
-
-
-def _jobs(options: BuildOptions, lesions: int) -> int:
-    if options.jobs > 0:
-        return min(options.jobs, lesions)
-    from joblib import cpu_count
-
-    return min(cpu_count(), lesions)
 
 
 def _killed(death: WorkerDied) -> Outcome:
