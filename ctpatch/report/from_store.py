@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from ..images.image import AIR
 from ..patches.render import render
-from ..recipe import SIZE
+from ..recipe import SIZE, WINDOWS
 from ..store.reader import SplitView
 from .noise import noise
-from .pictures import data_uri, halved, windowed
+from .pictures import data_uri, halved, widest, windowed
 
 AIR_MAX = -900
 """A patch of which 99 % is no denser holds air only."""
@@ -72,7 +72,7 @@ class PatchesLook:
     thumbnail: str
 
 
-def look_at_patches(view: SplitView, rows: range, spacing: float, window: Sequence[int]) -> PatchesLook:
+def look_at_patches(view: SplitView, rows: range, spacing: float, windows: Sequence[Sequence[int]]) -> PatchesLook:
     """Read a lesion's patches, rows `rows` of its split."""
     chosen = slice(rows.start, rows.stop)
     hu, plane, copy = (np.asarray(getattr(view, name)[chosen]) for name in ("hu", "plane", "copy"))
@@ -90,8 +90,14 @@ def look_at_patches(view: SplitView, rows: range, spacing: float, window: Sequen
         np.histogram(np.clip(original, HU_EDGES[0], HU_EDGES[-1]), HU_EDGES)[0],
     )
     odd = np.flatnonzero(air | outside)[:ODD_SHOWN]
-    pictures = [_pictures(view, rows, hu, plane, copy, indices) for indices in (representative(copy), odd)]
-    return PatchesLook(facts, pictures[0], pictures[1], data_uri(windowed(hu[0], window)) if len(hu) else "")
+    shown = [
+        tuple(
+            Shown(data_uri(picture), PLANES[plane[k]], int(copy[k]))
+            for k, picture in zip(indices, seen(hu[indices], windows), strict=True)
+        )
+        for indices in (representative(copy), odd)
+    ]
+    return PatchesLook(facts, shown[0], shown[1], data_uri(windowed(hu[0], widest(windows))) if len(hu) else "")
 
 
 def air_only(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
@@ -118,16 +124,8 @@ def _quantiles(values: NDArray[np.int16]) -> tuple[float, float, float]:
     return float(low), float(middle), float(high)
 
 
-def _pictures(
-    view: SplitView,
-    rows: range,
-    hu: NDArray[np.int16],
-    plane: NDArray[np.uint8],
-    copy: NDArray[np.uint8],
-    indices: NDArray[np.intp],
-) -> tuple[Shown, ...]:
-    if not len(indices):
-        return ()
-    rgb = render(hu[indices]) if view.rgb is None else view.rgb[indices + rows.start]
-    names = [(PLANES[plane[k]], int(copy[k])) for k in indices]
-    return tuple(Shown(data_uri(halved(picture)), *name) for picture, name in zip(rgb, names, strict=True))
+def seen(hu: NDArray[np.int16], windows: Sequence[Sequence[int]]) -> list[NDArray[np.uint8]]:
+    """Patches (N, 64, 64) as the network sees them, at half its resolution; by other windows than ctpatch's, as is."""
+    if [tuple(window) for window in windows] == list(WINDOWS):
+        return [halved(picture) for picture in render(hu)]
+    return [np.stack([windowed(patch, window) for window in windows], axis=-1) for patch in hu]

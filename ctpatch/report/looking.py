@@ -60,8 +60,7 @@ def look_at_all(
 def look_at(store: PatchStore, split: str, place: range, label: str, row: Row | None, recipe: Recipe) -> Looked:
     """One lesion's patches, rows `place` of its split, and its image and contours where there is a manifest's row."""
     view, windows = store.split(split), store.windows
-    widest = max(windows, key=lambda window: window[1] - window[0])
-    patches = look_at_patches(view, place, recipe.spacing_mm, widest)
+    patches = look_at_patches(view, place, recipe.spacing_mm, windows)
     if row is None:
         return Looked(patches, None)
     centers = np.asarray(view.center[place.start : place.stop]) if view.center is not None else np.empty((0, 3))

@@ -25,7 +25,7 @@ FEWEST_PATIENTS = 5
 KINDS = {
     "changed": "the manifest shows something else than the store was built from: build again",
     "not in the manifest": "no outline can be shown: give the manifest that the store was built from",
-    "few voxels": f"fewer than {FEW_VOXELS} voxels, a single slice, or under {SMALL_MM:g} mm: a slip of the mouse?",
+    "tiny or flat": f"fewer than {FEW_VOXELS} voxels, a single slice, or under {SMALL_MM:g} mm: a slip of the mouse?",
     "cut off": "the outline reaches the border of the image: part of the lesion may be missing",
     "holes": "contours with holes: meant so, or two outlines in one another?",
     "pieces": "the outline is in several parts: a stray contour, or another lesion?",
@@ -64,20 +64,25 @@ def lesion_findings(looked: Looked, diameter_mm: float, notes: Sequence[str]) ->
     mask = row.mask if row else None
     if mask is None:
         if diameter_mm < SMALL_MM:
-            yield Finding("few voxels", f"{diameter_mm:.1f} mm")
+            yield Finding("tiny or flat", f"{diameter_mm:.1f} mm")
     else:
         if mask.voxels < FEW_VOXELS or mask.slices == 1:
-            yield Finding("few voxels", f"{mask.voxels} voxels in {mask.slices} slice{'s' * (mask.slices > 1)}")
+            yield Finding("tiny or flat", f"{mask.voxels} voxels in {slices(mask.slices)}")
         if mask.cut:
             yield Finding("cut off", f"reaches the {', '.join(mask.cut)}")
         if mask.holes:
-            yield Finding("holes", f"on {mask.holes} of {mask.slices} slices")
+            yield Finding("holes", f"on {mask.holes} of {slices(mask.slices)}")
         if mask.pieces > 1:
             yield Finding("pieces", f"{mask.pieces} parts that do not touch")
     for kind, count in (("air only", facts.air), ("half outside", facts.outside), ("constant", facts.constant)):
         if count:
             yield Finding(kind, f"{count} of {facts.count} patches")
     yield from (Finding("note", note) for note in notes)
+
+
+def slices(count: int) -> str:
+    """So many slices in words."""
+    return f"{count} slice{'s' * (count != 1)}"
 
 
 def unusual(table: pd.DataFrame) -> Iterator[tuple[int, Finding]]:

@@ -134,6 +134,7 @@ def _context(
         "script": Markup(script),
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "VIEW": VIEW,
+        "slices": outliers.slices,
         "manifest": rows is not None,
         "digest": store.digest,
         "same_manifest": rows is None or _same_manifest(store, rows),
@@ -189,18 +190,15 @@ def _same_manifest(store: PatchStore, rows: Sequence[Row | None]) -> bool:
     )
 
 
-def _figures(table: pd.DataFrame, lesions: Sequence[Lesion]) -> list[dict[str, str]]:
-    """Plots as (picture, caption)."""
+def _figures(table: pd.DataFrame, lesions: Sequence[Lesion]) -> dict[str, str]:
+    """Plots by what they show."""
     columns = [name for name in cohort.UNITS if table[name].notna().any() and (name != "padding" or table[name].any())]
     histograms = {
         name: np.sum([one.looked.patches.facts.histogram for one in lesions if _label(one) == name], axis=0)
         for name in cohort.classes(table)
     }
-    each = "A dot per lesion, a bar at each class's median: " + "; ".join(cohort.UNITS[name] for name in columns)
-    return [
-        {"picture": plots.svg_uri(plots.strips(table, columns)), "caption": each},
-        {"picture": plots.svg_uri(plots.hu_curves(histograms)), "caption": "HU of the original patches, by class"},
-    ]
+    strips = {f"{cohort.UNITS[name]}, by class": plots.svg_uri(plots.strip(table, name)) for name in columns}
+    return strips | {"HU of the original patches, by class": plots.svg_uri(plots.hu_curves(histograms))}
 
 
 def _label(lesion: Lesion) -> str:

@@ -13,7 +13,7 @@ from skimage.measure import approximate_polygon, find_contours
 
 QUALITY = 70
 """Of WebP, in percent: a thousand lesions have to fit into one page."""
-STRAIGHT_PX = 0.5
+STRAIGHT_PX = 0.3
 """How far an outline may be moved to have fewer points."""
 
 
@@ -35,6 +35,11 @@ def windowed(hu: NDArray[np.int16], window: Sequence[int]) -> NDArray[np.uint8]:
     """HU as grey levels: black at a window's lower end and below, white at its upper end and above."""
     low, high = window
     return np.rint(255 * (np.clip(hu.astype(np.float32), low, high) - low) / (high - low)).astype(np.uint8)
+
+
+def widest(windows: Sequence[Sequence[int]]) -> Sequence[int]:
+    """The window that shows most."""
+    return max(windows, key=lambda window: window[1] - window[0])
 
 
 def outline(inside: NDArray[np.bool_]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib as mpl
@@ -26,47 +26,33 @@ MANY = 400
 """From so many lesions on, dots are drawn as one picture and not as paths."""
 
 
-def strips(table: pd.DataFrame, columns: Sequence[str]) -> Figure:
-    """A panel per column: a dot per lesion by class, a bar at the median; the marker says the split."""
-    across = min(len(columns), 3)
-    down = -(-len(columns) // across)
-    figure = Figure(figsize=(3.1 * across, 2.9 * down), layout="constrained")
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    names = classes(table)
-    for axes, column in zip(panels, columns, strict=False):
-        _strip(axes, table, column, names)
-    for axes in panels[len(columns) :]:
-        axes.set_visible(False)
-    splits = [name for name in MARKERS if (table["split"] == name).any()]
-    keys = [Line2D([], [], linestyle="", marker=MARKERS[name], color="#555555", label=name) for name in splits]
-    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False)
-    return figure
-
-
-def _strip(axes: Axes, table: pd.DataFrame, column: str, names: Sequence[str]) -> None:
-    rng = np.random.default_rng(0)
+def strip(table: pd.DataFrame, column: str) -> Figure:
+    """A dot per lesion by class, a bar at the median; the marker says the split."""
+    figure = Figure(figsize=(3.4, 2.9), layout="constrained")
+    axes, names, rng = figure.subplots(), classes(table), np.random.default_rng(0)
     for k, name in enumerate(names):
         part = table[(table["label"] == name) & table[column].notna()]
         aside = k + rng.uniform(-0.28, 0.28, len(part))
         for split, marker in MARKERS.items():
             mine = (part["split"] == split).to_numpy()
-            style: dict[str, Any] = {
-                "color": COLOURS[k % len(COLOURS)],
-                "alpha": 0.65,
-                "linewidths": 0,
-                "rasterized": len(table) > MANY,
-            }
-            axes.scatter(aside[mine], part.loc[mine, column], s=16, marker=marker, **style)
+            style: dict[str, Any] = {"color": COLOURS[k % len(COLOURS)], "alpha": 0.65, "linewidths": 0}
+            axes.scatter(
+                aside[mine], part.loc[mine, column], s=16, marker=marker, rasterized=len(table) > MANY, **style
+            )
         if len(part):
             axes.hlines(part[column].median(), k - 0.36, k + 0.36, color="#1d2328", linewidth=1.6)
     axes.set_xticks(range(len(names)), [shortened(name) for name in names])
     axes.set(xlim=(-0.6, len(names) - 0.4))
+    splits = [name for name in MARKERS if (table["split"] == name).any()]
+    keys = [Line2D([], [], linestyle="", marker=MARKERS[name], color="#555555", label=name) for name in splits]
+    figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False, fontsize=8)
     _finish(axes, UNITS[column])
+    return figure
 
 
 def hu_curves(histograms: Mapping[str, NDArray[np.int64]]) -> Figure:
     """Share of the original patches' pixels at each HU, a curve per class."""
-    figure = Figure(figsize=(9.3, 2.9), layout="constrained")
+    figure = Figure(figsize=(7.1, 2.9), layout="constrained")
     axes = figure.subplots()
     for k, (name, counts) in enumerate(histograms.items()):
         colour, line = COLOURS[k % len(COLOURS)], ("-", "--", ":", "-.")[k % 4]
@@ -90,9 +76,9 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
 
 
-def svg_uri(draw: Figure) -> str:
+def svg_uri(figure: Figure) -> str:
     """A figure as the text of an image's address: the same each time."""
     file = io.BytesIO()
     with mpl.rc_context(_SVG):
-        draw.savefig(file, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
+        figure.savefig(file, format="svg", dpi=160, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode()

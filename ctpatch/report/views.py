@@ -15,7 +15,7 @@ from ..lesion.lattice import LesionLattice
 from ..patches.planes import AXES, Planes
 from ..patches.sample import sample_planes
 from ..recipe import SIZE
-from .pictures import data_uri, halved, outline, windowed
+from .pictures import data_uri, halved, outline, widest, windowed
 
 TILES = 3
 """Patches along each side of a view: views are cut like patches, by the same code."""
@@ -87,14 +87,13 @@ def draw_views(
 ) -> Views:
     """Views through `centre` (stack coordinates, mm), pixels a multiple of `spacing` apart."""
     step = spacing * _reduction(lattice)
-    wide = windows[int(np.argmax([high - low for low, high in windows]))]
     planes = [_cut(image, lattice, centre, k, step) for k in range(3)]
     middle, whole_step = _whole_slice(image.stack, centre)
     whole = _cut(image, lattice, middle, 0, whole_step)
     return Views(
         tuple(_view(plane, windows, step) for plane in planes),
-        _view(whole, [wide], whole_step),
-        *_thumbnail(planes[0], wide, close=step == spacing),
+        _view(whole, [widest(windows)], whole_step),
+        *_thumbnail(planes[0], widest(windows), close=step == spacing),
     )
 
 
