@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,10 +21,12 @@ from torch import Tensor
 from ctpatch.store import InputError, lock, open_store
 
 from . import Settings, __version__, fit, models
+from .attention import class_maps
+from .cases import ATTENTION
 from .compare import LESION, evaluate
 from .data import Cohort, DevicePatches, class_index, load_patches, read_cohort
 from .report import write_report
-from .tables import read_csv, read_json, write_csv, write_json
+from .tables import read_csv, read_json, write, write_csv, write_json
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]
@@ -192,6 +195,7 @@ def _finish(run: fit.Run, folder: Path, history: pd.DataFrame) -> None:
     output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
     write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
+    write(folder / ATTENTION, _attention(state, cohort.patches["test"], torch.device(run.settings.device)))
     write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
     for leftover in {*folder.glob("last.*"), *folder.glob("*.tmp")}:
         leftover.unlink()
@@ -203,6 +207,13 @@ def _output(state: dict[str, Any], splits: Sequence[DevicePatches], device: torc
     outputs = [models.predict(net, patches, state["run"]["batch_size"]) for patches in splits if len(patches)]
     tables = zip(*(tables for _, tables in outputs), strict=True)
     return np.concatenate([rows for rows, _ in outputs]), [np.concatenate(parts) for parts in tables]
+
+
+def _attention(state: dict[str, Any], patches: DevicePatches, device: torch.device) -> bytes:
+    """Where a checkpoint's network looked, as the content of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, class_maps(fit.load_network(state, device), patches, state["run"]["batch_size"]))
+    return file.getvalue()
 
 
 def _predictions(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables: Tables) -> pd.DataFrame:
@@ -232,5 +243,5 @@ def _evaluate(out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]])
     predictions, auxiliary = tables["predictions.csv"], tables["auxiliary.csv"]
     metrics = evaluate(predictions, cohort.classes, cohort.positive, selection=selection, auxiliary=auxiliary)
     write_json(out / "metrics.json", metrics)
-    write_report(out)
+    write_report(out, cohort)
     return metrics

@@ -2,7 +2,7 @@ import pytest
 import torch
 from toystore import write_store
 
-from mtltrain import models, report
+from mtltrain import figures, models
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,8 @@ def narrow():
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "WIDTH", 64)
-        patch.setattr(report, "DPI", 30)
+        patch.setattr(figures, "DPI", 30)
+        patch.setattr(figures, "RESAMPLES", 20)
         yield
 
 

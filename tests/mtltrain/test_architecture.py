@@ -6,7 +6,10 @@ from pathlib import Path
 import mtltrain
 
 PACKAGE = Path(mtltrain.__file__).parent
-ORDER = ["data", "tasks", "models", "metrics", "fit", "tables", "compare", "report", "folder", "cli"]
+ORDER = [
+    *("data", "tasks", "models", "metrics", "fit", "tables", "compare"),
+    *("attention", "confusion", "figures", "cases", "report", "folder", "cli"),
+]
 """Each imports only what stands before it, and from the package itself its settings and version."""
 
 
