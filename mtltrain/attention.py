@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 
 from .data import DevicePatches
 from .models import Network, forward
+
+NOTHING = np.zeros((0, 0, 0, 0), np.float16)
 
 
 def class_maps(net: Network, patches: DevicePatches, batch_size: int) -> NDArray[np.float16]:
@@ -27,22 +30,30 @@ def class_maps(net: Network, patches: DevicePatches, batch_size: int) -> NDArray
     -------
     array, shape (lesions, classes, rows, columns)
         Of the store's lesions that have patches, ascending; 0 where nothing speaks for the class. Rows and columns are
-        the layer's. Empty where the network has no such layer (transformers), or there are no patches.
+        the layer's. Empty where the network has no such layer (transformers), its gradient cannot be computed, or there
+        are no patches.
     """
-    from captum.attr import LayerGradCam  # a third of a second that other commands need not wait
-
     first = _first_patches(patches)
     layer = spatial_layer(net, patches.pictures(first[:1])) if len(first) else None
     if layer is None:
-        return np.zeros((0, 0, 0, 0), np.float16)
+        return NOTHING
+    try:
+        return _maps(net, layer, patches, first.split(batch_size))
+    except RuntimeError:  # a gradient that has no deterministic kernel, or no memory: a trained run is worth more
+        return NOTHING
+
+
+def _maps(net: Network, layer: nn.Module, patches: DevicePatches, batches: Sequence[Tensor]) -> NDArray[np.float16]:
+    from captum.attr import LayerGradCam  # a third of a second that other commands need not wait
+
     method = LayerGradCam(lambda pictures: forward(net, pictures)[0], layer)
-    classes = range(forward(net, patches.pictures(first[:1]))[0].shape[1])
+    classes = range(forward(net, patches.pictures(batches[0][:1]))[0].shape[1])
     parts = []
-    for batch in first.split(batch_size):
+    for batch in batches:
         pictures = patches.pictures(batch)
-        maps = [method.attribute(pictures, target=k, relu_attributions=True) for k in classes]
-        parts.append(torch.cat(maps, 1).detach())
-    return torch.cat(parts).float().cpu().numpy().astype(np.float16)
+        maps = [method.attribute(pictures, target=k, relu_attributions=True).detach() for k in classes]
+        parts.append(torch.cat(maps, 1).float().cpu())
+    return torch.cat(parts).numpy().astype(np.float16)
 
 
 def spatial_layer(net: Network, pictures: Tensor) -> nn.Module | None:

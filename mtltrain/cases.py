@@ -91,6 +91,8 @@ def ranked(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Da
 def _levels(auxiliary: pd.DataFrame) -> dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]]:
     """Run -> lesion -> (task, known level, the level that most seeds predict)."""
     found: dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]] = {}
+    if "task" not in auxiliary:  # single-task runs only
+        return found
     rows = auxiliary[auxiliary["split"] == "test"]
     for (run, *lesion, task), seeds in rows.groupby(["run", *LESION, "task"], sort=False):
         said = seeds["predicted"].mode().iloc[0]
@@ -151,5 +153,5 @@ def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uin
 
 def _uri(picture: NDArray[np.uint8]) -> str:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=75, method=6)
+    Image.fromarray(picture).save(file, "WEBP", quality=75)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -24,6 +24,8 @@ def diagnoses(group: Scores, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
 
 def characteristics(auxiliary: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Run and task -> test lesions by known level (rows) and the level that most seeds predict (columns)."""
+    if "task" not in auxiliary:  # single-task runs only
+        return {}
     known = auxiliary[(auxiliary["split"] == "test") & (auxiliary["level"] != "")]
     found = {}
     for (run, task), rows in known.groupby(["run", "task"], sort=False):

@@ -20,7 +20,7 @@ STRAIGHT_PX = 0.3
 def data_uri(picture: NDArray[np.uint8]) -> str:
     """A picture (rows, columns) or (rows, columns, 3) as the text of an image's address."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", quality=QUALITY, method=6)
+    Image.fromarray(picture).save(file, "WEBP", quality=QUALITY)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
 
 

@@ -79,6 +79,14 @@ def test_a_transformer_has_no_such_layer(cohort):
     assert class_maps(Tokens(), cohort.patches["test"], 8).size == 0
 
 
+def test_a_gradient_that_cannot_be_had_costs_the_map_only(cohort, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("adaptive_avg_pool2d_backward does not have a deterministic implementation")
+
+    monkeypatch.setattr("captum.attr.LayerGradCam.attribute", refuse)
+    assert class_maps(Bright(), cohort.patches["test"], 8).size == 0
+
+
 def picture(case):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(case.picture.partition(",")[2]))), float)
 
