@@ -53,6 +53,8 @@ def write_page(
     """See `ctpatch.report.write_report`."""
     _check_call(out, manifest_path, site)
     with open_store(store_path) as store:
+        if store.lesions.empty:
+            raise InputError("the store has no lesion", "build one that has", store_path)
         rows = manifest_rows(store, manifest_path)
         told = None if manifest_path is None or site is None else cohort.site_column(manifest_path, site)
         sites = None if told is None else [told.get(row.line, "") if row else "" for row in rows or ()]

@@ -23,6 +23,8 @@ VIEW = TILES * SIZE
 """Rows and columns of a view."""
 MARGIN = 0.6
 """Largest share of a view's side that a lesion takes."""
+CROSS = f"M{VIEW // 2 - 8} {VIEW // 2}h16m-8 -8v16"
+"""Where the centre is, in a view of a lesion that has no outline."""
 _DIRECTIONS = np.array([["R", "L"], ["A", "P"], ["F", "H"]])
 _SLICES = ("sagittal", "coronal", "axial")
 
@@ -48,7 +50,7 @@ class View:
     picture : str
         Data URI; the windows stand side by side, `VIEW` pixels each.
     path : str
-        SVG path of the lesion's outline in the first of them; empty without a mask.
+        SVG path in the first of them: the lesion's outline, or a cross at a marked centre.
     edges : (str, str, str, str)
         What lies at the left, right, top and bottom: R, L, A, P, H or F.
     millimetres : float
@@ -91,7 +93,7 @@ def draw_views(
     middle, whole_step = _whole_slice(image.stack, centre)
     whole = _cut(image, lattice, middle, 0, whole_step)
     return Views(
-        tuple(_view(plane, windows, step) for plane in planes),
+        tuple(_view(plane, windows, step, "" if lattice else CROSS) for plane in planes),
         _view(whole, [widest(windows)], whole_step),
         *_thumbnail(planes[0], widest(windows), close=step == spacing),
     )
@@ -158,9 +160,9 @@ def _turned(hu: NDArray[np.int16], inside: NDArray[np.bool_], plane: int, stack:
     return Cut(name, hu, inside, (left, right, top, bottom))
 
 
-def _view(cut: Cut, windows: Sequence[Sequence[int]], step: float) -> View:
+def _view(cut: Cut, windows: Sequence[Sequence[int]], step: float, mark: str = "") -> View:
     picture = np.concatenate([windowed(cut.hu, window) for window in windows], axis=1)
-    return View(cut.name, data_uri(picture), outline(cut.inside), cut.edges, step * VIEW)
+    return View(cut.name, data_uri(picture), mark or outline(cut.inside), cut.edges, step * VIEW)
 
 
 def _thumbnail(cut: Cut, window: Sequence[int], *, close: bool) -> tuple[str, str]:

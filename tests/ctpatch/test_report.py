@@ -323,6 +323,22 @@ def test_what_cannot_be_read_any_more_is_said_and_the_rest_is_shown(tmp_path):
     assert str(tmp_path) not in text
 
 
+def test_a_marked_centre_is_a_cross(tmp_path):
+    marked = {"mask": "", "roi": "", "center": "10 6 4"}
+    manifest = cohort.write_cohort(tmp_path / "in", columns=lambda i: marked if i > 1 else {"center": ""})
+    assert main(["build", "--manifest", str(manifest), "--out", str(tmp_path / "s.h5"), "--patches", "1"]) == 0
+    assert report(tmp_path / "s.h5", tmp_path / "p.html", "--manifest", manifest) == 0
+    text = (tmp_path / "p.html").read_text()
+    assert text.count(views.CROSS) == 2 * 9
+    assert text.count("cut at the marked centre") == 2 + 1  # said of each, and once of both
+
+
+def test_a_store_without_lesions_is_refused(tmp_path, capfd):
+    StoreWriter(tmp_path / "s.h5", label_classes=["a"], rgb=False).finish()
+    assert report(tmp_path / "s.h5", tmp_path / "p.html") == 2
+    assert "no lesion" in capfd.readouterr().err
+
+
 def odd_store(path: Path) -> Path:
     """Ten lesions of which four are odd, in a store of another program that says what it should not."""
     rng = np.random.default_rng(0)
