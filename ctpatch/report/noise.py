@@ -21,9 +21,10 @@ _BIN, _MOST = 0.5, 200.0
 def noise(hu: NDArray[np.float32], spacing: Sequence[float]) -> float:
     """The commonest standard deviation in small squares of soft tissue, HU; NaN where there is too little of it.
 
-    Global noise level (Christianson et al., AJR 205, W128, 2015): most squares lie within one tissue, so the mode of
-    their standard deviations is the noise's, while edges and vessels make its tail. It measures how strong the grain
-    is, not how fine: estimators from neighbours' differences or wavelets call a smooth kernel quiet.
+    Global noise level (Christianson et al., Automated technique to measure noise in clinical CT, AJR 205, 2015): most
+    squares lie within one tissue, so the mode of their standard deviations is the noise's, while edges and vessels make
+    its tail. It measures how strong the grain is, not how fine: estimators from neighbours' differences or wavelets
+    call a smooth kernel quiet.
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ function sort() {
   const key = field("order").value, way = "down" in field("order").selectedOptions[0].dataset ? -1 : 1;
   const value = (lesion) => {
     const text = lesion.dataset[key];
-    return ["class", "split", "note"].includes(key) ? text : text === "" ? Infinity : Number(text);
+    if (["class", "split", "note"].includes(key)) return text || "\uffff";  // those without a note last
+    return text === "" ? Infinity : Number(text);
   };
   const before = (a, b) => (value(a) < value(b) ? -way : value(a) > value(b) ? way : 0);
   list.append(...lesions.sort((a, b) => before(a, b) || a.dataset.number - b.dataset.number));
