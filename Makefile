@@ -1,4 +1,4 @@
-# make demo   the whole way on a simulated cohort: DICOM and contours -> patch store -> comparison
+# make demo   the whole way on a simulated cohort: DICOM and contours -> patch store, its page -> comparison
 # make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see README
 # make test   lint, types and tests
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
@@ -15,6 +15,7 @@ demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
 	$(BIN)/ctpatch info demo/demo.h5
 	$(BIN)/ctpatch verify demo/demo.h5
+	$(BIN)/ctpatch report demo/demo.h5 --manifest demo/cohort/demo.csv --out demo/demo.html --jobs 2
 	@echo
 	@echo "A demonstration of training, not a result: few patches, few epochs, simulated lesions, random weights."
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/small.h5 --patches 8 --augment 1 --no-rgb --jobs 2

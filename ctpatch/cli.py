@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = command("verify", _verify, "read a whole store against its digests")
     for sub in (info, verify):
         sub.add_argument("store", type=Path, help="a store (.h5)")
+    _add_report(command("report", _report, "write a page to look at before anything trains: cohort, lesions, outliers"))
     _add_scan(
         command("scan", _scan, "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
     )
@@ -128,6 +129,16 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_recipe(parser)
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, help="a store (.h5)")
+    parser.add_argument(
+        "--manifest", type=Path, help="the CSV that it was built from: the page shows outlines over the CT"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="the page to write (.html)")
+    parser.add_argument("--site", metavar="COLUMN", help="a column of the manifest that tells sites or scanners apart")
+    _add_jobs(parser)
+
+
 def _add_scan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the folder tree")
     parser.add_argument("--out", type=Path, required=True, help="the manifest to write (.csv)")
@@ -152,9 +163,10 @@ def _fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
-    if arguments.jobs == 0 or arguments.jobs < -1:
-        raise InputError(f"--jobs is {arguments.jobs}", "give the number of worker processes, or -1")
-    return int(arguments.jobs)
+    jobs: int = arguments.jobs
+    if jobs == 0 or jobs < -1:
+        raise InputError(f"--jobs is {jobs}", "give the number of worker processes, or -1")
+    return jobs
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -239,6 +251,22 @@ def _verify_store(path: Path) -> list[str]:
             bar.update(size)
 
         return verify_store(store.file, advance)
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from .report import write_report
+
+    with _progress("report") as progress:
+        findings = write_report(
+            arguments.store,
+            arguments.out,
+            arguments.manifest,
+            site=arguments.site,
+            jobs=_jobs(arguments),
+            progress=progress,
+        )
+    print(f"{arguments.out}: {findings} findings to look at; open it in a browser")
+    return 0
 
 
 def _scan(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +22,10 @@ from torch import Tensor
 from ctpatch.store import InputError, data_card, flow, lock, open_store
 
 from . import Settings, __version__, fit, models
+from .attention import class_maps
 from .backbones import TIMM, named, published
 from .cards import model_card
+from .cases import ATTENTION
 from .compare import LESION, evaluate
 from .data import IMAGENET, Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
@@ -207,6 +210,7 @@ def _finish(run: fit.Run, folder: Path, history: pd.DataFrame) -> None:
     output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
     write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
+    write(folder / ATTENTION, _attention(state, cohort.patches["test"], torch.device(run.settings.device)))
     write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
     for leftover in {*folder.glob("last.*"), *folder.glob("*.tmp")}:
         leftover.unlink()
@@ -218,6 +222,13 @@ def _output(state: dict[str, Any], splits: Sequence[DevicePatches], device: torc
     outputs = [models.predict(net, patches, state["run"]["batch_size"]) for patches in splits if len(patches)]
     tables = zip(*(tables for _, tables in outputs), strict=True)
     return np.concatenate([rows for rows, _ in outputs]), [np.concatenate(parts) for parts in tables]
+
+
+def _attention(state: dict[str, Any], patches: DevicePatches, device: torch.device) -> bytes:
+    """Where a checkpoint's network looked, as the content of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, class_maps(fit.load_network(state, device), patches, state["run"]["batch_size"]))
+    return file.getvalue()
 
 
 def _predictions(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables: Tables) -> pd.DataFrame:
@@ -252,5 +263,5 @@ def _evaluate(
     )
     write_json(out / "metrics.json", metrics)
     write(out / "model_card.md", model_card(read_json(out / "config.json"), metrics))
-    write_report(out)
+    write_report(out, cohort)
     return metrics

@@ -1,9 +1,8 @@
-"""The run folder's report: two plots and one self-contained HTML page, made from the folder's own files."""
+"""The run folder's report: plots and one self-contained HTML page, made from the folder's own files and the cohort."""
 
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,29 +10,47 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from .compare import Scores, load_metrics, scores
-from .metrics import one_vs_rest, roc_points
+from . import figures
+from .cases import cases
+from .compare import load_metrics, scores
+from .confusion import characteristics, diagnoses, flow
+from .data import Cohort
 from .tables import read_csv, read_json, reasons, run_name, tables, write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
-DPI = 192  # twice what a browser calls a pixel
-COLOURS = {"tl": "#0072b2", "ri": "#d55e00"}
-LINES = {"mtl": "-", "stl": (0, (4, 2))}
+CAPTIONS = {
+    "roc.png": ("ROC curves", "Test lesions. Bands are pointwise 95 % intervals over resampled patients"),
+    "calibration.png": (
+        "Calibration",
+        "Test lesions: on the diagonal, of those given 30 % three in ten are of the class. Bars are Wilson's intervals,"
+        " ticks at the edges the lesions; MTL's are at the top",
+    ),
+    "decision.png": (
+        "Decision curve",
+        "Test lesions: benefit, in true positives per lesion, of acting on probabilities above a threshold, which says"
+        " how many false alarms a true one is worth",
+    ),
+    "training.png": (
+        "Training",
+        "A line per seed, a dot at the epoch kept. MTL's loss has auxiliary terms: compare it with MTL's only",
+    ),
+}
+"""Title and caption of each plot by its file."""
 
 
-def write_report(folder: Path) -> Path:
-    """Write `roc.png`, `training.png` and `report.html`.
+def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
+    """Write `report.html` and the plots in it.
 
     Parameters
     ----------
     folder : path
         Run folder with `metrics.json`, `predictions.csv`, `history.csv` (run, seed, epoch, train_loss, val_auc, ...)
         and `config.json`: any JSON object, shown as it is; its optional `notes`, a list, join the caveats.
+        `auxiliary.csv`, and each run's `attention.npy`, where they are.
+    cohort : Cohort, optional
+        The store's lesions and patches; with it the page shows the lesions that each run got most wrong and right.
 
     Returns
     -------
@@ -46,66 +63,50 @@ def write_report(folder: Path) -> Path:
         If `metrics.json` is missing or of another schema.
     """
     metrics, config = load_metrics(folder), read_json(folder / "config.json")
-    group = scores(read_csv(folder / "predictions.csv"), metrics["classes"])
-    roc, training = _png(plot_roc(metrics, group)), _png(plot_training(pd.read_csv(folder / "history.csv")))
-    per_seed = "A line per seed, a dot at the epoch kept. MTL's loss has auxiliary terms: compare it with MTL's only"
-    figures = {"ROC curves": _figure(roc, "ROC curves of the test lesions"), "Training": _figure(training, per_seed)}
+    predictions = read_csv(folder / "predictions.csv")
+    group = scores(predictions, metrics["classes"])
+    drawn = {
+        "roc.png": figures.plot_roc(metrics, group),
+        "calibration.png": figures.plot_calibration(metrics, group),
+        "decision.png": figures.plot_decision(metrics, group),
+        "training.png": figures.plot_training(pd.read_csv(folder / "history.csv")),
+    }
+    images = {name: figures.png(figure) for name, figure in drawn.items()}
+    auxiliary = read_csv(folder / "auxiliary.csv") if (folder / "auxiliary.csv").exists() else None
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     page = template.render(
-        runs=map(run_name, metrics["runs"]),
+        runs=[run_name(run) for run in metrics["runs"]],
         store=config.get("store", "a store"),
-        tables={title: _html(table) for title, table in tables(metrics).items()},
-        figures=figures,
+        flow=flow(metrics),
+        tables=_tables(tables({**metrics, "flow": []})),
+        confusion=_tables(diagnoses(group, metrics["classes"])),
+        characteristics=_tables({} if auxiliary is None else characteristics(auxiliary)),
+        figures=[_figure(image, *CAPTIONS[name]) for name, image in images.items()],
+        cases={} if cohort is None else _named(cases(folder, cohort)),
         metrics=metrics,
         seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
         reasons=reasons(metrics),
         notes=config.get("notes", []),
         settings=_html(_settings(config), header=False, classes="wrap"),
     )
-    write(folder / "roc.png", roc)
-    write(folder / "training.png", training)
+    for name, image in images.items():
+        write(folder / name, image)
     write(folder / "report.html", page)
     return folder / "report.html"
 
 
-def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
-    """Draw the runs' ROC curves on the test lesions: one panel, or one per class with more than two classes."""
-    classes, positive = metrics["classes"], metrics["positive"]
-    panels = classes if positive is None else [positive]
-    figure = Figure(figsize=(5.4 * len(panels), 5.4), layout="constrained")
-    index = 0 if positive is None else classes.index(positive)
-    for k, (name, axes) in enumerate(zip(panels, figure.subplots(1, len(panels), squeeze=False)[0], strict=True)):
-        axes.plot([0, 1], [0, 1], color="#b9c1c7", linewidth=1)
-        for run, entry in metrics["runs"].items():
-            score, truth = (part[k] for part in one_vs_rest(group.averaged(run), group.labels, index))
-            if 0 < truth.sum() < truth.size:
-                value = entry["metrics"]["auc"]["value"]
-                label = run_name(run) if positive is None else f"{run_name(run)}  AUC {value:.3f}"
-                axes.plot(*roc_points(score, truth), label=label, **_style(run))
-        _finish(axes, f"{name} against the rest" if positive is None else f"positive: {name}", "lower right")
-        axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    return figure
+def _named(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {run_name(run): ends for run, ends in found.items()}
 
 
-def plot_training(history: pd.DataFrame) -> Figure:
-    """Draw training loss and validation AUC by epoch, a line per run and seed, a dot at the epoch kept."""
-    figure = Figure(figsize=(10.8, 4.2), layout="constrained")
-    losses, aucs = figure.subplots(1, 2)
-    for run in history["run"].unique():
-        for i, (_, rows) in enumerate(history[history["run"] == run].groupby("seed")):
-            style, best = _style(run), rows["val_auc"].to_numpy().argmax()
-            losses.plot(rows["epoch"], rows["train_loss"], label="" if i else run_name(run), **style)
-            aucs.plot(rows["epoch"], rows["val_auc"], marker="o", markersize=5, markevery=[best], **style)
-    for axes, title in ((losses, "Training loss"), (aucs, "Validation AUC")):
-        _finish(axes, title, "upper right")
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
+def _tables(made: Mapping[str, pd.DataFrame]) -> dict[str, Markup]:
+    return {title: _html(table) for title, table in made.items()}
 
 
 def _html(table: pd.DataFrame, **options: Any) -> Markup:
     with pd.option_context("display.max_colwidth", None):
-        return Markup(table.to_html(border=0, **options))
+        html = table.to_html(border=0, **options)
+    return Markup(html.replace("<th></th>", "<td></td>"))  # the corner is nobody's head
 
 
 def _settings(config: dict[str, Any]) -> pd.DataFrame:
@@ -115,27 +116,6 @@ def _settings(config: dict[str, Any]) -> pd.DataFrame:
     return flat.iloc[0].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v)).to_frame()
 
 
-def _figure(image: bytes, caption: str) -> dict[str, Any]:
-    width = int.from_bytes(image[16:20], "big") * 96 // DPI  # a PNG has its width there
-    return {"caption": caption, "width": width, "data": base64.b64encode(image).decode()}
-
-
-def _style(run: str) -> dict[str, Any]:
-    """Colour says the start (TL, RI), the line says MTL (full) or STL (dashed)."""
-    kind, _, start = run.partition("-")
-    return {"color": COLOURS.get(start, "#444444"), "linestyle": LINES.get(kind, ":"), "linewidth": 1.5}
-
-
-def _finish(axes: Axes, title: str, legend: Any) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#eef1f3")
-    axes.set_axisbelow(True)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=legend, frameon=False, fontsize=9)
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
-    return file.getvalue()
+def _figure(image: bytes, title: str, caption: str) -> dict[str, Any]:
+    width = int.from_bytes(image[16:20], "big") * 96 // figures.DPI  # a PNG has its width there
+    return {"title": title, "caption": caption, "width": width, "data": base64.b64encode(image).decode()}

@@ -3,6 +3,7 @@
 And what trained networks might say of test lesions.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,36 @@ def predictions(runs=("mtl-ri", "stl-ri"), seeds=(0,), classes=("T3", "T4"), les
             frame[["patient_id", "lesion_id"]] = places
             frames.append(frame.assign(run=run, seed=number, split="test", label=np.array(classes)[labels]))
     return pd.concat(frames, ignore_index=True)
+
+
+def history():
+    """As in history.csv, of two runs and two seeds."""
+    epochs = [(run, seed, e) for run in ("mtl-ri", "stl-ri") for seed in (0, 1) for e in range(1, 6)]
+    table = pd.DataFrame(epochs, columns=["run", "seed", "epoch"])
+    return table.assign(train_loss=1 / table["epoch"], val_auc=[0.5, 0.7, 0.8, 0.75, 0.6] * 4)
+
+
+def run_folder(path, cohort, maps=True):
+    """A run folder of two seeds whose error grows with the patient's number, the seeds' mean; also the test lesions."""
+    from mtltrain.compare import evaluate
+
+    test = cohort.lesions[cohort.lesions["split"] == "test"].reset_index(drop=True)
+    parts, levels = [], []
+    for seed, change in ((0, -0.02), (1, 0.02)):
+        right = 0.95 - 0.03 * np.arange(len(test)) + change
+        malignant = np.where(test["label"] == "malignant", right, 1 - right)
+        part = test[["patient_id", "lesion_id", "split", "label"]].assign(run="mtl-ri", seed=seed)
+        parts.append(part.assign(p_benign=1 - malignant, p_malignant=malignant))
+        told = test[["patient_id", "lesion_id", "split"]].assign(run="mtl-ri", seed=seed, task="size")
+        levels.append(told.assign(level=test["aux_size"], predicted=1.0, majority=1.0))
+        if maps:
+            (path / "mtl-ri" / f"seed-{seed}").mkdir(parents=True)
+            heat = np.zeros((24, 2, 4, 4), np.float16)
+            heat[:, :, seed, 0] = 1 + seed
+            np.save(path / "mtl-ri" / f"seed-{seed}" / "attention.npy", heat)
+    predictions, auxiliary = pd.concat(parts), pd.concat(levels)
+    predictions.to_csv(path / "predictions.csv", index=False)
+    auxiliary.to_csv(path / "auxiliary.csv", index=False)
+    history().assign(run="mtl-ri").to_csv(path / "history.csv", index=False)
+    (path / "metrics.json").write_text(json.dumps(evaluate(predictions, cohort.classes)))
+    return path, test

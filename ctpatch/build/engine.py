@@ -40,7 +40,7 @@ class LocalRunner:
             from joblib import cpu_count
 
             jobs = cpu_count()
-        return cls(min(jobs, calls))
+        return cls(max(1, min(jobs, calls)))
 
     def run(self, function: Function, calls: Iterable[Call]) -> Generator[Any, None, None]:
         """See `Runner.run`."""

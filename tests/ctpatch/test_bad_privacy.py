@@ -244,6 +244,22 @@ def test_133_134_135_no_text_path_or_uid_leaves_its_file(
         assert re.fullmatch("[0-9a-f]{64}", store.lesions.series[0])
 
 
+def test_133_134_135_no_text_path_or_uid_gets_onto_the_page(tmp_path: Path) -> None:
+    """Not as it is, and not when its contours can no longer be read."""
+    home, page = tmp_path / f"{SHOWN}study", tmp_path / "page.html"
+    home.mkdir()
+    ct, name = poisoned_case(home)
+    manifest = awkward.manifest(home, image=ct.folder.name, mask=name)
+    assert awkward.run("build", "--manifest", manifest, "--out", tmp_path / "s.h5", *awkward.FAST).status == 0
+    secrets = [WORD, SHOWN, *DATES, *uids_of(home), str(tmp_path)]
+    for spoil in (lambda *where: None, halve):
+        spoil(home, ct)
+        assert awkward.run("report", tmp_path / "s.h5", "--manifest", manifest, "--out", page).status == 0
+        assert_clean(secrets, page)
+        assert page.stat().st_mode & 0o077 == 0
+    assert "cannot be read any more" in page.read_text()
+
+
 def test_134_kept_uids_are_those_of_series_and_nothing_else(tmp_path: Path) -> None:
     ct, name = poisoned_case(tmp_path)
     awkward.manifest(tmp_path, image=ct.folder.name, mask=name)

@@ -1,8 +1,11 @@
+import io
+
 import pytest
 import torch
+from PIL import Image
 from toystore import write_store
 
-from mtltrain import models, report
+from mtltrain import cases, figures, models
 
 
 @pytest.fixture(autouse=True)
@@ -11,13 +14,22 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+def _blank(figure):
+    """A small PNG instead of the figure: drawing takes longer than the smallest training."""
+    file = io.BytesIO()
+    Image.new("1", (2 * figures.DPI, figures.DPI)).save(file, "PNG")
+    return file.getvalue()
+
+
 @pytest.fixture(scope="module")
 def narrow():
-    """Small FC1, FC2 and plots, one thread: quick runs with checkpoints of 1 MB."""
+    """Small FC1 and FC2, blank plots, one thread: quick runs with checkpoints of 1 MB."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "WIDTH", 64)
-        patch.setattr(report, "DPI", 30)
+        patch.setattr(figures, "png", _blank)
+        patch.setattr(figures, "RESAMPLES", 20)
+        patch.setattr(cases, "SHOWN", 2)
         yield
 
 

@@ -17,7 +17,7 @@ from mtltrain.folder import fit_folder, predict_folder
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
 FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metrics.json", "report.html"}
-FILES |= {"roc.png", "training.png", "model_card.md", "data_card.md", ".lock"}
+FILES |= {"roc.png", "calibration.png", "decision.png", "training.png", "model_card.md", "data_card.md", ".lock"}
 
 
 pytestmark = pytest.mark.usefixtures("narrow")
@@ -57,7 +57,7 @@ def test_what_a_folder_holds(finished):
     out = finished[1]
     assert {item.name for item in out.iterdir() if item.is_file()} == FILES
     runs = {item.name for item in (out / "mtl-ri" / "seed-0").iterdir()}
-    assert runs == {"best.pt", "history.csv", "predictions.csv", "auxiliary.csv"}
+    assert runs == {"best.pt", "history.csv", "predictions.csv", "auxiliary.csv", "attention.npy"}
     table = pd.read_csv(out / "predictions.csv", dtype=str)
     columns = ["run", "seed", "patient_id", "lesion_id", "split", "label", "p_benign", "p_malignant"]
     assert list(table) == columns

@@ -1,0 +1,171 @@
+"""What the image and the contours of a manifest's row say of one lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_fill_holes, label
+
+from ..build.one_lesion import LesionPlan, plan_lesion
+from ..contours.roi import VoxelROI
+from ..errors import CtpatchError, InputError, public
+from ..geometry import SliceStack, half_spacings
+from ..images.image import Box, Image
+from ..lesion.lattice import lesion_lattice
+from ..manifest import Row
+from ..recipe import Recipe
+from .from_store import QUANTILES
+from .noise import noise
+from .views import Views, draw_views
+
+SAME_MM = 1e-6
+"""Patch centres that are no farther from the store's are the same."""
+
+
+@dataclass(frozen=True)
+class MaskFacts:
+    """What the contours say.
+
+    Attributes
+    ----------
+    voxels, slices : int
+    volume_ml : float
+    hu : (float, float, float)
+        5th, 50th and 95th percentile of the lesion's voxels.
+    holes, pieces : int
+        Slices whose contours have holes; parts that do not touch, not even at a corner.
+    cut : tuple of str
+        Borders of the image that the lesion touches.
+    """
+
+    voxels: int
+    slices: int
+    volume_ml: float
+    hu: tuple[float, float, float]
+    holes: int
+    pieces: int
+    cut: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanFacts:
+    """What the image says.
+
+    Attributes
+    ----------
+    pixel_mm : float
+        Geometric mean of the spacing of rows and of columns.
+    slice_mm : float
+        Median spacing of the slices; `slice_range_mm` is the narrowest and the widest.
+    noise : float
+        HU, in the slice through the centre; NaN where there is too little soft tissue.
+    """
+
+    pixel_mm: float
+    slice_mm: float
+    slice_range_mm: tuple[float, float]
+    noise: float
+
+
+@dataclass(frozen=True)
+class RowLook:
+    """What a row showed.
+
+    Attributes
+    ----------
+    scan : ScanFacts or None
+        None where the row could not be read.
+    mask : MaskFacts or None
+        None also where a marked centre stands for it.
+    views : Views or None
+    differs : str
+        What is not as it was when the store was built; empty when all is.
+    """
+
+    scan: ScanFacts | None = None
+    mask: MaskFacts | None = None
+    views: Views | None = None
+    differs: str = ""
+
+
+def look_at_row(
+    row: Row, recipe: Recipe, windows: Sequence[Sequence[int]], centers: NDArray[np.float64], label: str, split: str
+) -> RowLook:
+    """Read a row's image and contours as a build does; `centers` (N, 3), `label` and `split` are the store's."""
+    row = replace(row, split=split)
+    try:
+        plan = plan_lesion(row, recipe)
+        centre, lattice = plan.planes.point[0], None
+        if plan.mask is not None:
+            lattice = lesion_lattice(plan.mask, plan.image.stack, recipe.spacing_mm)
+            centre = lattice.middle()
+        k = int(np.abs(plan.image.stack.positions - centre[2]).argmin())
+        return RowLook(
+            scan_facts(plan.image, k),
+            mask_facts(plan.mask, plan.image) if plan.mask else None,
+            draw_views(plan.image, lattice, centre, recipe.spacing_mm, windows),
+            _difference(plan, centers, label),
+        )
+    except CtpatchError as problem:
+        found = problem.found if isinstance(problem, InputError) else str(problem)
+        return RowLook(differs=f"its image or contours cannot be read any more: {public(found)}")
+    except OSError as error:
+        return RowLook(differs=f"its image or contours cannot be read any more: {error.strerror}")
+
+
+def scan_facts(image: Image, k: int) -> ScanFacts:
+    """Spacing of an image, and the noise in its slice `k`."""
+    stack = image.stack
+    steps = np.diff(stack.positions)
+    (hu,) = image.read_hu(Box((k, k + 1), (0, stack.shape[0]), (0, stack.shape[1])))
+    return ScanFacts(
+        float(np.sqrt(stack.spacing[0] * stack.spacing[1])),
+        float(np.median(steps)),
+        (float(steps.min()), float(steps.max())),
+        noise(hu[None], stack.spacing),
+    )
+
+
+def mask_facts(mask: VoxelROI, image: Image) -> MaskFacts:
+    """Size, HU and shape of a lesion."""
+    ends = [(int(low), int(low + size)) for low, size in zip(mask.corner, mask.voxels.shape, strict=True)]
+    low, middle, high = np.quantile(image.read_hu(Box(*ends))[mask.voxels], QUANTILES)
+    filled = np.array([binary_fill_holes(layer) for layer in mask.voxels])
+    return MaskFacts(
+        int(mask.voxels.sum()),
+        int(mask.voxels.any(axis=(1, 2)).sum()),
+        volume_ml(mask, image.stack),
+        (float(low), float(middle), float(high)),
+        int((filled != mask.voxels).any(axis=(1, 2)).sum()),
+        int(label(mask.voxels, np.ones((3, 3, 3)))[1]),
+        touched(mask, image.stack),
+    )
+
+
+def volume_ml(mask: VoxelROI, stack: SliceStack) -> float:
+    """Volume of a mask's voxels, each as high as its slice reaches."""
+    heights = np.sum(half_spacings(stack.positions), axis=0)[mask.corner[0] :][: len(mask.voxels)]
+    return float(mask.voxels.sum(axis=(1, 2)) @ heights * stack.spacing[0] * stack.spacing[1] / 1000)
+
+
+def touched(mask: VoxelROI, stack: SliceStack) -> tuple[str, ...]:
+    """Borders of the image that a mask reaches; more of the lesion may lie beyond."""
+    sides = ("first slice", "last slice"), ("first row", "last row"), ("first column", "last column")
+    found = []
+    for (first, last), low, size, whole in zip(
+        sides, mask.corner, mask.voxels.shape, (len(stack), *stack.shape), strict=True
+    ):
+        found += [first] * (low == 0) + [last] * (low + size == whole)
+    return tuple(found)
+
+
+def _difference(plan: LesionPlan, centers: NDArray[np.float64], label: str) -> str:
+    if plan.row.label != label:
+        return "the manifest gives it another label than the store"
+    now = plan.image.stack.to_lps(plan.planes.point)
+    if now.shape != centers.shape or not np.allclose(now, centers, rtol=0, atol=SAME_MM):
+        return "the store's patches were not cut from this outline: image, contours or manifest have changed since"
+    return ""

@@ -1,0 +1,55 @@
+"""Known against predicted, counted: the diagnosis by each run, each characteristic by each multi-task run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .compare import LESION, Scores
+from .tables import run_name
+
+
+def diagnoses(group: Scores, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Run -> labelled test lesions by class (rows) and the class the run says (columns), seeds averaged."""
+    found = {}
+    for run in group.runs:
+        counts = np.zeros((len(classes), len(classes)), np.int64)
+        np.add.at(counts, (group.labels, group.averaged(run).argmax(axis=1)), 1)
+        found[run_name(run)] = _table(counts, classes, classes)
+    return found
+
+
+def characteristics(auxiliary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Run and task -> test lesions by known level (rows) and the level that most seeds predict (columns)."""
+    if "task" not in auxiliary:  # single-task runs only
+        return {}
+    known = auxiliary[(auxiliary["split"] == "test") & (auxiliary["level"] != "")]
+    found = {}
+    for (run, task), rows in known.groupby(["run", "task"], sort=False):
+        vote = rows.groupby(LESION)[["level", "predicted"]].agg(_commonest).astype(float)
+        levels = sorted({*vote["level"], *vote["predicted"]})
+        counts = pd.crosstab(vote["level"], vote["predicted"]).reindex(index=levels, columns=levels, fill_value=0)
+        names = [f"{level:g}" for level in levels]
+        found[f"{run_name(str(run))}, {task}"] = _table(counts.to_numpy(), names, names)
+    return found
+
+
+def _commonest(column: pd.Series) -> Any:
+    return column.mode().iloc[0]
+
+
+def _table(counts: Any, known: Sequence[str], said: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame(counts, [f"known {name}" for name in known], [f"said {name}" for name in said])
+
+
+def flow(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Steps of the flow of patients as {name, patients, lesions, classes (text)}; none in older files."""
+    shown = ("name", "patients", "lesions")
+    return [
+        {key: row[key] for key in shown}
+        | {"classes": ", ".join(f"{name} {n}" for name, n in row.items() if name not in shown and n)}
+        for row in metrics.get("flow", [])
+    ]

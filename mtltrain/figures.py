@@ -1,0 +1,202 @@
+"""The report's plots: ROC with its band, calibration, decision curve, training."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from .compare import Scores
+from .metrics import one_vs_rest, proportion, roc_points
+from .tables import run_name
+
+Floats = NDArray[np.float64]
+
+DPI = 192  # twice what a browser calls a pixel
+COLOURS = {"mtl": "#0072b2", "stl": "#d55e00"}
+LINES = {"tl": "-", "ri": (0, (4, 2))}
+MARKERS = {"tl": "o", "ri": "s"}
+GRID = np.linspace(0, 1, 101)
+"""Where bands and decision curves are computed."""
+RESAMPLES = 1000
+BIN_LESIONS, MOST_BINS = 10, 10
+"""Lesions that a point of a calibration curve stands for, at least; and how many points there are, at most."""
+
+Draw = Callable[[Axes, str, Floats, NDArray[np.bool_]], None]
+Reference = Callable[[Axes, NDArray[np.bool_]], None]
+
+
+def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
+    """Draw the runs' ROC curves on the test lesions, with their bands, MTL beside STL: see `roc_band`."""
+
+    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
+        value = metrics["runs"][run]["metrics"]["auc"]["value"]
+        label = run_name(run) if metrics["positive"] is None else f"{run_name(run)}  AUC {value:.3f}"
+        axes.fill_between(GRID, *roc_band(score, truth, group.patients), color=_colour(run), alpha=0.15, linewidth=0)
+        axes.plot(*roc_points(score, truth), label=label, **_style(run))
+
+    figure = _panels(metrics, group, draw, "lower right")
+    for axes in figure.axes:
+        axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    return figure
+
+
+def roc_band(score: Floats, truth: NDArray[np.bool_], patients: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Lower and upper end of the pointwise 95 % interval of sensitivity at each 1 - specificity of `GRID`.
+
+    Percentiles of 1000 bootstraps in which patients are drawn, with all their lesions (Fawcett's vertical averaging,
+    Pattern Recognit. Lett. 27, 861, 2006). Resamples without one of the classes are left out.
+    """
+    _, cluster = np.unique(patients, return_inverse=True)
+    count = int(cluster.max()) + 1
+    draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    order = np.argsort(-score, kind="stable")
+    weight, true = draws[:, cluster[order]], truth[order]
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))  # equal scores are one step
+    hits, alarms = ((weight * side).cumsum(axis=1)[:, ends] for side in (true, ~true))
+    usable = (hits[:, -1] > 0) & (alarms[:, -1] > 0)
+    curves = [
+        np.interp(GRID, np.append(0, x / x[-1]), np.append(0, y / y[-1]))
+        for x, y in zip(alarms[usable], hits[usable], strict=True)
+    ]
+    low, high = np.quantile(curves, (0.025, 0.975), axis=0)
+    return low, high
+
+
+def plot_calibration(metrics: Mapping[str, Any], group: Scores) -> Figure:
+    """Draw how often lesions of similar probability are of the class: a point for about ten lesions or more.
+
+    Bars are Wilson's 95 % intervals, which take each lesion for a patient of its own; ticks at the edges are lesions.
+    """
+
+    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
+        predicted, observed, low, high = calibration_points(score, truth)
+        axes.vlines(predicted, low, high, color=_colour(run), linewidth=0.8)
+        axes.plot(predicted, observed, label=run_name(run), marker=MARKERS.get(_start(run), "o"), **_style(run))
+        level = -0.03 if run.startswith("stl") else 1.03
+        axes.plot(score, np.full(len(score), level), "|", color=_colour(run), markersize=5, alpha=0.5)
+
+    figure = _panels(metrics, group, draw, (0.68, 0.1))
+    for axes in figure.axes:
+        axes.set(xlabel="predicted probability", ylabel="share of the class", xlim=(-0.03, 1.03), ylim=(-0.06, 1.06))
+        axes.set_aspect("equal")
+    return figure
+
+
+def calibration_points(score: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean probability, share of the class, and Wilson's interval, (bins,) each; the bins hold equally many lesions."""
+    order = np.argsort(score, kind="stable")
+    bins = np.array_split(order, int(np.clip(len(score) // BIN_LESIONS, 1, MOST_BINS)))
+    shares = [proportion(truth[part]) for part in bins]
+    found = [(score[part].mean(), share.value, share.low, share.high) for part, share in zip(bins, shares, strict=True)]
+    predicted, observed, low, high = np.array(found, np.float64).T
+    return predicted, observed, low, high
+
+
+def plot_decision(metrics: Mapping[str, Any], group: Scores) -> Figure:
+    """Draw the net benefit of treating the lesions above each threshold: see `net_benefit`."""
+
+    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
+        axes.plot(GRID[1:-1], net_benefit(score, truth), label=run_name(run), **_style(run))
+
+    def everyone(axes: Axes, truth: NDArray[np.bool_]) -> None:
+        grey: dict[str, Any] = {"color": "#59636b", "linewidth": 1}
+        axes.plot(GRID[1:-1], net_benefit(np.ones(len(truth)), truth), label="treat all", **grey)
+        axes.axhline(0, label="treat none", linestyle=":", **grey)
+        axes.set_ylim(-0.1 * truth.mean(), 1.1 * truth.mean())
+
+    figure = _panels(metrics, group, draw, "upper right", everyone)
+    for axes in figure.axes:
+        axes.set(xlabel="threshold probability", ylabel="net benefit", xlim=(0, 1))
+    return figure
+
+
+def net_benefit(score: Floats, truth: NDArray[np.bool_]) -> Floats:
+    """TP/n - FP/n · t/(1-t) at each threshold t of `GRID` but 0 and 1 (Vickers & Elkin, Med. Decis. Mak. 26, 2006)."""
+    threshold = GRID[1:-1, None]
+    treated = score >= threshold
+    gain, harm = (treated & truth).mean(axis=1), (treated & ~truth).mean(axis=1)
+    return np.asarray(gain - harm * (threshold / (1 - threshold))[:, 0], np.float64)
+
+
+def plot_training(history: pd.DataFrame) -> Figure:
+    """Draw training loss and validation AUC by epoch, a line per run and seed, a dot at the epoch kept."""
+    figure = Figure(figsize=(10.8, 4.2), layout="constrained")
+    losses, aucs = figure.subplots(1, 2)
+    for run in history["run"].unique():
+        for i, (_, rows) in enumerate(history[history["run"] == run].groupby("seed")):
+            style, best = _style(run), rows["val_auc"].to_numpy().argmax()
+            losses.plot(rows["epoch"], rows["train_loss"], label="" if i else run_name(run), **style)
+            aucs.plot(rows["epoch"], rows["val_auc"], marker="o", markersize=5, markevery=[best], **style)
+    for axes, title in ((losses, "Training loss"), (aucs, "Validation AUC")):
+        _finish(axes, title, "upper right")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=DPI)
+    return file.getvalue()
+
+
+def _diagonal(axes: Axes, truth: NDArray[np.bool_]) -> None:
+    axes.plot([0, 1], [0, 1], color="#b9c1c7", linewidth=1)
+
+
+def _panels(
+    metrics: Mapping[str, Any], group: Scores, draw: Draw, legend: Any, compared: Reference = _diagonal
+) -> Figure:
+    """A row per class that is told from the rest (one with two classes), a column per start (TL, RI): MTL and STL.
+
+    Where there are lesions of one kind only, a panel stays empty.
+    """
+    classes, positive, runs = metrics["classes"], metrics["positive"], list(metrics["runs"])
+    index = 0 if positive is None else classes.index(positive)
+    names = classes if positive is None else [positive]
+    starts = list(dict.fromkeys(map(_start, runs)))
+    figure = Figure(figsize=(5.2 * len(starts), 5.0 * len(names)), layout="constrained")
+    panels = figure.subplots(len(names), len(starts), squeeze=False)
+    for k, name in enumerate(names):
+        for axes, start in zip(panels[k], starts, strict=True):
+            mine = [run for run in runs if _start(run) == start]
+            shown = {run: [part[k] for part in one_vs_rest(group.averaged(run), group.labels, index)] for run in mine}
+            truth = shown[mine[0]][1]
+            if 0 < truth.sum() < truth.size:
+                compared(axes, truth)
+                for run, (score, _) in shown.items():
+                    draw(axes, run, score, truth)
+            told = f"{name} against the rest" if positive is None else f"positive: {name}"
+            _finish(axes, f"{start.upper()}, {told}", legend)
+    return figure
+
+
+def _start(run: str) -> str:
+    return run.partition("-")[2]
+
+
+def _colour(run: str) -> str:
+    return COLOURS.get(run.partition("-")[0], "#444444")
+
+
+def _style(run: str) -> dict[str, Any]:
+    """Colour says MTL or STL, the line says the start: TL (full) or RI (dashed)."""
+    return {"color": _colour(run), "linestyle": LINES.get(_start(run), ":"), "linewidth": 1.5}
+
+
+def _finish(axes: Axes, title: str, legend: Any) -> None:
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#eef1f3")
+    axes.set_axisbelow(True)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc=legend, frameon=False, fontsize=9)

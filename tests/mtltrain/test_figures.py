@@ -1,0 +1,136 @@
+"""The plots show what scikit-learn, scipy and a plain sum compute."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import confusion_matrix, roc_auc_score
+from statsmodels.stats.proportion import proportion_confint
+from toystore import history, predictions
+
+from mtltrain import figures
+from mtltrain.compare import evaluate, scores
+from mtltrain.confusion import characteristics, diagnoses
+from mtltrain.figures import COLOURS, GRID, net_benefit, plot_calibration, plot_decision, plot_roc, plot_training
+
+RUNS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
+
+
+@pytest.fixture(scope="module", params=[("T3", "T4"), ("T2", "T3", "T4")], ids=["two classes", "three classes"])
+def compared(request):
+    table = predictions(runs=RUNS, classes=request.param, lesions=60)
+    return table, evaluate(table, request.param), scores(table, request.param)
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch):
+    monkeypatch.setattr(figures, "RESAMPLES", 50)
+
+
+def lines(axes, label):
+    return [line for line in axes.lines if line.get_label().startswith(label)]
+
+
+def test_roc_curves_enclose_the_auc_and_lie_in_their_bands(compared):
+    table, metrics, group = compared
+    names = ["T4"] if metrics["positive"] else metrics["classes"]
+    axes = plot_roc(metrics, group).axes
+    assert len(axes) == 2 * len(names)
+    for k, name in enumerate(names):
+        for panel, start in zip(axes[2 * k : 2 * k + 2], ("TL", "RI"), strict=True):
+            for kind in ("MTL", "STL"):
+                (line,) = lines(panel, f"{kind}+{start}")
+                rows = table[table["run"] == f"{kind}-{start}".lower()]
+                value = roc_auc_score(rows["label"] == name, rows[f"p_{name}"])
+                assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(value)
+                if metrics["positive"]:
+                    assert line.get_label().endswith(f"{value:.3f}")
+            assert len(panel.collections) == 2
+
+
+def test_the_band_is_as_wide_as_the_binormal_curve_varies(monkeypatch):
+    monkeypatch.setattr(figures, "RESAMPLES", 1000)
+    rng = np.random.default_rng(0)
+    truth = np.repeat([True, False], 100)
+
+    def sample():
+        return rng.normal(np.where(truth, 1.2, 0))
+
+    low, high = figures.roc_band(sample(), truth, np.arange(200))
+    middle = [int(np.flatnonzero(np.isclose(GRID, x))[0]) for x in (0.1, 0.3, 0.5)]
+    curves = [np.interp(GRID, *figures.roc_points(sample(), truth)) for _ in range(400)]
+    spread = np.quantile(curves, 0.975, axis=0) - np.quantile(curves, 0.025, axis=0)
+    assert (high - low)[middle] == pytest.approx(spread[middle], rel=0.4)
+    assert (low[middle] < norm.cdf(1.2 + norm.ppf(GRID[middle]))).all()
+    twice = figures.roc_band(np.repeat(sample(), 2), np.repeat(truth, 2), np.repeat(np.arange(200), 2))
+    assert (
+        (twice[1] - twice[0])[middle] > 0.75 * (high - low)[middle]
+    ).all()  # a patient's lesions are not two patients
+
+
+def test_calibration_points_are_scikit_learn_s_with_statsmodels_intervals():
+    rng = np.random.default_rng(1)
+    score = rng.uniform(size=60)
+    truth = rng.uniform(size=60) < score
+    predicted, observed, low, high = figures.calibration_points(score, truth)
+    expected = calibration_curve(truth, score, n_bins=6, strategy="quantile")
+    assert observed == pytest.approx(expected[0])
+    assert predicted == pytest.approx(expected[1])
+    wilson = proportion_confint(observed * 10, 10, method="wilson")
+    assert np.clip([low, high], 0, 1) == pytest.approx(np.clip(wilson, 0, 1), abs=1e-9)
+
+
+def test_net_benefit_is_the_sum_over_lesions():
+    rng = np.random.default_rng(2)
+    score, truth = rng.uniform(size=40), rng.uniform(size=40) < 0.4
+    found = net_benefit(score, truth)
+    for t, benefit in zip(GRID[1:-1], found, strict=True):
+        sums = sum((1 if y else -t / (1 - t)) for p, y in zip(score, truth, strict=True) if p >= t)
+        assert benefit == pytest.approx(sums / 40)
+
+
+def test_every_plot_tells_mtl_from_stl_by_colour_and_the_start_by_line(compared):
+    _, metrics, group = compared
+    for plot in (plot_roc, plot_calibration, plot_decision):
+        for panel in plot(metrics, group).axes:
+            shown = {line.get_label()[:3]: line for line in panel.lines if "TL+" in line.get_label()}
+            assert {kind: line.get_color() for kind, line in shown.items()} == {
+                k.upper(): c for k, c in COLOURS.items()
+            }
+            assert len({line.get_linestyle() for line in shown.values()}) == 1
+    left, right = plot_roc(metrics, group).axes[:2]
+    assert left.lines[1].get_linestyle() != right.lines[1].get_linestyle()
+
+
+def test_training_curves_mark_the_best_epoch():
+    losses, aucs = plot_training(history()).axes
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == ["MTL+RI", "STL+RI"]
+    assert len(losses.lines) == len(aucs.lines) == 4
+    assert all(line.get_markevery() == [2] for line in aucs.lines)
+    assert aucs.lines[0].get_ydata() == pytest.approx([0.5, 0.7, 0.8, 0.75, 0.6])
+
+
+def test_confusion_tables_are_scikit_learn_s(compared):
+    table, metrics, group = compared
+    found = diagnoses(group, metrics["classes"])
+    assert list(found) == ["MTL+TL", "MTL+RI", "STL+TL", "STL+RI"]
+    rows = table[table["run"] == "stl-ri"]
+    said = rows[[f"p_{name}" for name in metrics["classes"]]].to_numpy().argmax(1)
+    expected = confusion_matrix(rows["label"], np.array(metrics["classes"])[said])
+    assert np.array_equal(found["STL+RI"].to_numpy(), expected)
+
+
+def test_characteristics_are_counted_where_known_by_what_most_seeds_say():
+    rows = [
+        ("mtl-ri", seed, str(lesion), "1", "test", "margin", level, said)
+        for lesion, (level, votes) in enumerate([("1.0", "112"), ("2.0", "111"), ("", "111"), ("2.0", "222")])
+        for seed, said in enumerate(votes)
+    ]
+    table = pd.DataFrame(
+        rows, columns=["run", "seed", "patient_id", "lesion_id", "split", "task", "level", "predicted"]
+    )
+    ((name, counts),) = characteristics(table).items()
+    assert name == "MTL+RI, margin"
+    assert counts.to_numpy().tolist() == [[1, 0], [1, 1]]
+    assert counts.index.tolist() == ["known 1", "known 2"]
