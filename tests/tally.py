@@ -38,8 +38,9 @@ SECTIONS = {
     "G stores": range(112, 133),
     "H privacy, security": range(133, 141),
     "I trainer": range(141, 157),
+    "J everyday files": range(157, 203),
 }
-CASES = range(1, 157)
+CASES = range(1, 203)
 KINDS = {
     "right": "right",
     "store": "wrong stores",
