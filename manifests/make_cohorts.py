@@ -74,8 +74,8 @@ def sign(name: str, share: float, loading: float = 0.0, r: float = 0.0, blank: f
 
 
 def marker(name: str, share: float, blank: float) -> Characteristic:
-    """A serum level, elevated in `share` of the patients and related to nothing."""
-    return Characteristic(name, {"normal": 1 - share, "elevated": share}, blank=blank)
+    """A serum level, raised in `share` of the patients and related to nothing; a reader sorts words: normal is 0."""
+    return Characteristic(name, {"normal": 1 - share, "raised": share}, blank=blank)
 
 
 AGC = Design(

@@ -15,7 +15,7 @@ from manifests import make_cohorts
 
 MANIFESTS = Path(make_cohorts.__file__).parent
 CLASSES = {"agc": {"T3": 153, "T4": 204}, "ggn": {"non-invasive": 113, "IAC": 123}}
-WORDS = {"absent": "0", "present": "1", "normal": "0", "elevated": "1"}
+WORDS = {"absent": "0", "present": "1", "normal": "0", "raised": "1"}
 POSITIVE = {"agc": "T4", "ggn": "IAC"}
 RELATED = {
     "agc": {
