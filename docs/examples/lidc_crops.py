@@ -6,7 +6,8 @@
 The folder has 71 x 71 axial crops (stored values) at the slice of each nodule's largest area, and `labels.csv` with
 malignancy and eight more characteristics, 1 to 5 or 6. It shows what to do when one's data are arrays, not DICOM.
 
-- HU: stored values minus 1024 on GE and Siemens and minus 1000 on Philips; Toshiba's are HU already. Then the lung
+- HU: stored values minus 1024 on GE and Siemens and minus 1000 on Philips; Toshiba's, and one GE patient's, are HU
+  already. Then the lung
   (the commonest values) of all four vendors lies between -900 and -840 HU, which is checked. What is below -1024 is
   padding and becomes -1024, before anything is interpolated.
 - Label: malignancy 1-2 is `benign`, 4-5 `malignant`; nodules of malignancy 3 are left out.
@@ -32,6 +33,8 @@ from ctpatch import StoreWriter
 
 INTERCEPT = {"GE MEDICAL SYSTEMS": -1024, "SIEMENS": -1024, "Philips": -1000, "TOSHIBA": 0}
 LUNG_HU = (-900, -840)
+STORED_HU = -400
+"""Below this no vendor's offset values lie, but lung in HU does: one GE patient of five nodules is stored so."""
 AIR = -1024
 CHARACTERISTICS = (
     *("calcification", "internalStructure", "lobulation", "margin"),
@@ -61,7 +64,7 @@ def read_crops(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int16]]:
     with np.load(folder / "crops_71x71_raw_int16.npz") as file:
         assert (file["noduleID"] == table["noduleID"].astype(int)).all()
         raw = file["raw"].astype(np.int32)
-    hu = raw + table["Manufacturer"].map(INTERCEPT).to_numpy()[:, None, None]
+    hu = raw + intercepts(table, raw)[:, None, None]
     for vendor, rows in table.groupby("Manufacturer"):
         lung = commonest(hu[rows.index])
         if not LUNG_HU[0] <= lung <= LUNG_HU[1]:
@@ -69,6 +72,12 @@ def read_crops(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int16]]:
     keep = table["malignancy"] != "3"
     label = np.where(table["malignancy"].astype(int) < 3, "benign", "malignant")
     return table.assign(label=label)[keep].reset_index(drop=True), np.maximum(hu, AIR).astype(np.int16)[keep]
+
+
+def intercepts(table: pd.DataFrame, raw: NDArray[np.int32]) -> NDArray[np.int64]:
+    """What is added to stored values (nodules, 71, 71) for HU: the vendor's, or 0 where a patient's are HU already."""
+    middle = pd.Series(np.median(raw, axis=(1, 2))).groupby(table["patient"]).transform("median")
+    return np.where(middle < STORED_HU, 0, table["Manufacturer"].map(INTERCEPT)).astype(np.int64)
 
 
 def commonest(hu: NDArray[np.int32]) -> int:
