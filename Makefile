@@ -44,7 +44,7 @@ agc/cohort/agc.csv ggn/cohort/ggn.csv: | .venv/.installed
 	$(BIN)/ctpatch phantom --manifest $(basename $(@F))/$(@F) --out $(@D) --jobs 2
 
 test: .venv/.installed lint
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 fuzz: .venv/.installed
 	$(BIN)/python benchmarks/fuzz.py --minutes 60 --finds finds

@@ -14,6 +14,7 @@ from ..errors import CtpatchError, InputError
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 MAX_INFLATED = 2**29
 """Bytes that a file of the Deflated transfer syntax may inflate to: a thousand slices of 512 × 512."""
@@ -38,6 +39,14 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
         _refuse_bomb(view)
         view.seek(0)
         return pydicom.dcmread(view, **options)  # type: ignore[arg-type]
+
+
+def uid_of(text: str) -> UID:
+    """A text as a UID, quietly also where it is none."""
+    from pydicom.config import IGNORE
+    from pydicom.uid import UID
+
+    return UID(text, validation_mode=IGNORE)
 
 
 @contextmanager

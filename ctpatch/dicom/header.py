@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import InputError
-from .dataset import DEFLATED, read_dataset
+from .dataset import DEFLATED, read_dataset, uid_of
 from .decimal_string import decimal, whole
 from .elements import FIRST_READ, UNDEFINED, ElementReader
 
@@ -228,9 +228,7 @@ def _by_elements(reader: ElementReader) -> Header | None:
 
 def _refuse_unknown_syntax(syntax: str, path: Path) -> None:
     """Refuse what is written in a way that nobody here knows, such as a vendor's own, before anything is parsed."""
-    from pydicom.uid import UID
-
-    uid = UID(syntax)
+    uid = uid_of(syntax)
     if not (uid.is_transfer_syntax and not uid.is_private):
         found = f"its transfer syntax {syntax!r} is none of DICOM's: a vendor's own, or damaged"
         raise InputError(found, "export it in a standard transfer syntax, or take it out", path, kind="syntax")

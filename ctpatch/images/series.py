@@ -67,8 +67,9 @@ class CTSeries:
     def person(self) -> Person:
         """Digests of who the lowest slice is said to be of."""
         said = [self.slices[0].header.text(name).strip() for name in ("PatientID", "PatientBirthDate", "PatientSex")]
+        known = all(said) and said[2] in ("M", "F")  # O is what is written for a sex that is not to be told
         digests = [hashlib.sha256("\0".join(part).encode()).hexdigest() for part in (said[:1], said)]
-        return Person(digests[0] if said[0] else "", digests[1] if all(said) else "")
+        return Person(digests[0] if said[0] else "", digests[1] if known else "")
 
     @cached_property
     def content(self) -> str:

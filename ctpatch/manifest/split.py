@@ -61,7 +61,7 @@ def parse_fold(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
     i, k = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= i <= k or k < 2:
-        raise InputError(f"--fold '{text}' is not i/k with 1 <= i <= k and k >= 2", "give for example --fold 1/5")
+        raise InputError(f"--fold '{text[:40]}' is not i/k with 1 <= i <= k and k >= 2", "give for example --fold 1/5")
     return i, k
 
 

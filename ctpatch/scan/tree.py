@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from pydicom.uid import UID
-
 from ..contours import is_mask
+from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
 from ..images.folder import CT_IMAGE, ENHANCED_CT, is_packed
@@ -121,7 +120,7 @@ def _kind(header: Header) -> str:
     modality = header.text("Modality") or "unknown"
     if modality != "CT":
         return f"DICOM of modality {modality}"
-    uid = UID(header.text("SOPClassUID"))
+    uid = uid_of(header.text("SOPClassUID"))
     return f"DICOM of modality CT that are no CT images ({uid.name.removesuffix(' Storage') or 'of no class'})"
 
 

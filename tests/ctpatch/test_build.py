@@ -386,7 +386,6 @@ def poisoned_cohort(folder, roi=""):
         for path in sorted(home.rglob("*.dcm")):
             ds = pydicom.dcmread(path)
             poison(ds)
-            ds.PatientID += patient  # or all were one person
             ds.save_as(path.with_name(f"{TOKEN}{path.name}"))
             path.unlink()
         (home / "CT").rename(home / f"{TOKEN}series")

@@ -169,7 +169,7 @@ def test_images_tell_the_series_where_no_series_is_named(tmp_path: Path) -> None
     structures(tmp_path / "rs.dcm", a, frame_uid="1.2.3", edit=no_references)
     result = scan(tmp_path)
     assert cells(result, "image") == [(str(a.folder),)]
-    assert noted(result, "1 CT series in no row: b")
+    assert noted(result, "1 CT series without usable contours, a row with a blank mask each: b")
 
 
 def test_the_frame_of_reference_tells_only_when_one_series_has_it(tmp_path: Path) -> None:

@@ -279,7 +279,10 @@ def scan_target(folder: Path) -> Target:
         path = folder / "tree" / names[data[0] % 4 if data else 0]
         path.write_bytes(data[1:])
         table.unlink(missing_ok=True)
-        write_manifest(scan(folder / "tree"), table)
+        found = scan(folder / "tree")
+        write_manifest(found, table)
+        if not any(row["mask"] for row in found.rows):
+            raise InputError("no contours were paired", "see the notes")
 
     seeds = [bytes((n,)) + content for n, content in enumerate(wild)]
     return Target("scan", seeds, change, read, lambda _, __: judge_table(table))
