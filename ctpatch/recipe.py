@@ -8,7 +8,7 @@ from typing import Any
 from .errors import InputError
 from .images.image import AIR, HU_MAX
 
-ALGORITHM = "ctpatch-1"
+ALGORITHM = "ctpatch-2"
 SIZE = 64
 """Rows and columns of a patch."""
 RENDERED_SIZE = 224
