@@ -108,7 +108,7 @@ def test_changed_settings_are_refused(finished):
 
 
 @pytest.mark.parametrize("recorded", ["cuda", ["cuda"]])
-def test_begun_on_another_device(finished, tmp_path, monkeypatch, recorded):
+def test_168_begun_on_another_device(finished, tmp_path, monkeypatch, recorded):
     """A run that a GPU began goes on without one, and config.json says so; `recorded` once was one word."""
     path, out = finished[0], tmp_path / "out"
     save = fit._Session.save
