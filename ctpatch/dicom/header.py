@@ -228,6 +228,8 @@ def _by_elements(reader: ElementReader) -> Header | None:
 
 def _refuse_unknown_syntax(syntax: str, path: Path) -> None:
     """Refuse what is written in a way that nobody here knows, such as a vendor's own, before anything is parsed."""
+    if syntax in (IMPLICIT_LITTLE, EXPLICIT_LITTLE):
+        return
     uid = uid_of(syntax)
     if not (uid.is_transfer_syntax and not uid.is_private):
         found = f"its transfer syntax {syntax!r} is none of DICOM's: a vendor's own, or damaged"
