@@ -61,7 +61,7 @@ def calibration(score: ArrayLike, truth: ArrayLike, patients: ArrayLike | None =
         "brier": average((p - true) ** 2, who),
         "intercept": _recalibrated(p, true, who, slope=False),
         "slope": _recalibrated(p, true, who, slope=True),
-        "bins": _bins(p, true, who),
+        "bins": reliability(p, true, who),
     }
 
 
@@ -141,7 +141,8 @@ def _recalibrated(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
     return Estimate(float(fitted.params[-1]), float(low), float(high))
 
 
-def _bins(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any]) -> list[dict[str, Any]]:
+def reliability(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any]) -> list[dict[str, Any]]:
+    """The bins of a reliability curve, see `calibration`; equal probabilities are in one bin."""
     if not p.size:
         return []
     place = pd.qcut(p, min(MOST_BINS, max(1, p.size // PER_BIN)), labels=False, duplicates="drop")

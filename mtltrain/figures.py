@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from .clinical import THRESHOLDS, net_benefit, reliability
 from .compare import Scores
-from .metrics import one_vs_rest, proportion, roc_points
+from .metrics import one_vs_rest, roc_points
 from .tables import run_name
 
 Floats = NDArray[np.float64]
@@ -24,10 +25,8 @@ COLOURS = {"mtl": "#0072b2", "stl": "#d55e00"}
 LINES = {"tl": "-", "ri": (0, (4, 2))}
 MARKERS = {"tl": "o", "ri": "s"}
 GRID = np.linspace(0, 1, 101)
-"""Where bands and decision curves are computed."""
+"""Where bands are computed."""
 RESAMPLES = 1000
-BIN_LESIONS, MOST_BINS = 10, 10
-"""Lesions that a point of a calibration curve stands for, at least; and how many points there are, at most."""
 
 Draw = Callable[[Axes, str, Floats, NDArray[np.bool_]], None]
 Reference = Callable[[Axes, NDArray[np.bool_]], None]
@@ -73,11 +72,11 @@ def roc_band(score: Floats, truth: NDArray[np.bool_], patients: NDArray[Any]) ->
 def plot_calibration(metrics: Mapping[str, Any], group: Scores) -> Figure:
     """Draw how often lesions of similar probability are of the class: a point for about ten lesions or more.
 
-    Bars are Wilson's 95 % intervals, which take each lesion for a patient of its own; ticks at the edges are lesions.
+    Bars are the 95 % intervals of `metrics.json`, by patients where one recurs; ticks at the edges are lesions.
     """
 
     def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
-        predicted, observed, low, high = calibration_points(score, truth)
+        predicted, observed, low, high = calibration_points(score, truth, group.patients)
         axes.vlines(predicted, low, high, color=_colour(run), linewidth=0.8)
         axes.plot(predicted, observed, label=run_name(run), marker=MARKERS.get(_start(run), "o"), **_style(run))
         level = -0.03 if run.startswith("stl") else 1.03
@@ -90,12 +89,12 @@ def plot_calibration(metrics: Mapping[str, Any], group: Scores) -> Figure:
     return figure
 
 
-def calibration_points(score: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean probability, share of the class, and Wilson's interval, (bins,) each; the bins hold equally many lesions."""
-    order = np.argsort(score, kind="stable")
-    bins = np.array_split(order, int(np.clip(len(score) // BIN_LESIONS, 1, MOST_BINS)))
-    shares = [proportion(truth[part]) for part in bins]
-    found = [(score[part].mean(), share.value, share.low, share.high) for part, share in zip(bins, shares, strict=True)]
+def calibration_points(
+    score: Floats, truth: NDArray[np.bool_], patients: NDArray[Any] | None = None
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean probability, share of the class, and its interval, (bins,) each: the bins of `metrics.json`."""
+    bins = reliability(score, truth, np.arange(len(truth)) if patients is None else patients)
+    found = [(k["predicted"], k["observed"].value, k["observed"].low, k["observed"].high) for k in bins]
     predicted, observed, low, high = np.array(found, np.float64).T
     return predicted, observed, low, high
 
@@ -104,11 +103,11 @@ def plot_decision(metrics: Mapping[str, Any], group: Scores) -> Figure:
     """Draw the net benefit of treating the lesions above each threshold: see `net_benefit`."""
 
     def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
-        axes.plot(GRID[1:-1], net_benefit(score, truth), label=run_name(run), **_style(run))
+        axes.plot(THRESHOLDS, net_benefit(score, truth), label=run_name(run), **_style(run))
 
     def everyone(axes: Axes, truth: NDArray[np.bool_]) -> None:
         grey: dict[str, Any] = {"color": "#59636b", "linewidth": 1}
-        axes.plot(GRID[1:-1], net_benefit(np.ones(len(truth)), truth), label="treat all", **grey)
+        axes.plot(THRESHOLDS, net_benefit(np.ones(len(truth)), truth), label="treat all", **grey)
         axes.axhline(0, label="treat none", linestyle=":", **grey)
         axes.set_ylim(-0.1 * truth.mean(), 1.1 * truth.mean())
 
@@ -116,14 +115,6 @@ def plot_decision(metrics: Mapping[str, Any], group: Scores) -> Figure:
     for axes in figure.axes:
         axes.set(xlabel="threshold probability", ylabel="net benefit", xlim=(0, 1))
     return figure
-
-
-def net_benefit(score: Floats, truth: NDArray[np.bool_]) -> Floats:
-    """TP/n - FP/n · t/(1-t) at each threshold t of `GRID` but 0 and 1 (Vickers & Elkin, Med. Decis. Mak. 26, 2006)."""
-    threshold = GRID[1:-1, None]
-    treated = score >= threshold
-    gain, harm = (treated & truth).mean(axis=1), (treated & ~truth).mean(axis=1)
-    return np.asarray(gain - harm * (threshold / (1 - threshold))[:, 0], np.float64)
 
 
 def plot_training(history: pd.DataFrame) -> Figure:

@@ -24,7 +24,7 @@ CAPTIONS = {
     "roc.png": ("ROC curves", "Test lesions. Bands are pointwise 95 % intervals over resampled patients"),
     "calibration.png": (
         "Calibration",
-        "Test lesions: on the diagonal, of those given 30 % three in ten are of the class. Bars are Wilson's intervals,"
+        "Test lesions: on the diagonal, of those given 30 % three in ten are of the class. Bars are 95 % intervals,"
         " ticks at the edges the lesions; MTL's are at the top",
     ),
     "decision.png": (
