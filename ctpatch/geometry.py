@@ -188,6 +188,12 @@ def half_spacings(positions: Floats) -> tuple[Floats, Floats]:
     return np.concatenate([above[:1], below]), np.concatenate([above, below[-1:]])
 
 
+def reach(positions: Floats) -> Floats:
+    """Lowest and highest position along n that the image reaches, ties in; (2,)."""
+    below, above = half_spacings(positions)
+    return positions[[0, -1]] + np.array([-below[0], above[-1]]) * (1 + 2 * TIE)
+
+
 def nearest_slices(positions: Floats, z: ArrayLike) -> NDArray[np.intp]:
     """The nearest slice to each position along n, and the other one on a tie.
 

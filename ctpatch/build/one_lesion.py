@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..contours import open_mask
 from ..contours.roi import DrawnROI, References, VoxelROI
 from ..errors import InputError, located
-from ..geometry import Floats, SliceStack, find_gaps, half_spacings, nearest_pixels
+from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, reach
 from ..images.image import Image, refuse_faults
 from ..images.series import read_series
 from ..lesion.lattice import LesionLattice, lesion_lattice
@@ -142,14 +142,10 @@ def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
 def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
     """A marked centre in stack coordinates, refused outside the image."""
     point = stack.to_stack(center)
-    below, above = half_spacings(stack.positions)
-    reached = -below[0] <= point[2] <= stack.positions[-1] + above[-1]
+    low, high = reach(stack.positions)
     column, line = stack.to_pixels(point, int(np.abs(stack.positions - point[2]).argmin()))
-    if (
-        not reached
-        or nearest_pixels(stack.shape[0], line).max() < 0
-        or nearest_pixels(stack.shape[1], column).max() < 0
-    ):
+    pixels = [nearest_pixels(n, at).max() for n, at in zip(stack.shape, (line, column), strict=True)]
+    if not low <= point[2] <= high or min(pixels) < 0:
         shown = " ".join(f"{v:g}" for v in center)
         raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
     return point

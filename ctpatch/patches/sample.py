@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiled import compiled
-from ..geometry import TIE, Floats, SliceStack, half_spacings
+from ..geometry import TIE, Floats, SliceStack, reach
 from ..images.image import AIR, Box, Image
 from ..recipe import SIZE
 from .planes import Planes
@@ -41,14 +41,12 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
     outside = np.zeros(len(planes), np.int64)
     row_spacing, column_spacing = image.stack.spacing
     first, last = box.slices
-    below, above = half_spacings(image.stack.positions)
-    ends = image.stack.positions[[0, -1]] + np.array([-below[0], above[-1]]) * (1 + 2 * TIE)
     _sample(
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
         np.array(image.stack.shape),
         image.stack.offsets[first:last],
-        ends,
+        reach(image.stack.positions),
         np.array([1 / column_spacing, 1 / row_spacing]),
         start,
         column,
