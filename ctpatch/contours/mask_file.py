@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -74,6 +74,18 @@ class MaskFile(Protocol):
             not accept that.
         """
         ...
+
+
+def named_like(wanted: str, names: Sequence[str]) -> list[int]:
+    """Which names are `wanted`, but for width and surrounding space; where none is, but for case too."""
+    plain = [normal(name) for name in names]
+    exact = [i for i, name in enumerate(plain) if name == normal(wanted)]
+    return exact or [i for i, name in enumerate(plain) if name.casefold() == normal(wanted).casefold()]
+
+
+def normal(text: str) -> str:
+    """A name without what only looks: width, surrounding space."""
+    return unicodedata.normalize("NFKC", text).strip()
 
 
 def cell_of(number: int, name: str, chosen: Callable[[str], int]) -> str:

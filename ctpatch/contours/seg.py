@@ -7,7 +7,6 @@ among the dimension indices there is none. They also run against row × column: 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats
 from ..images.image import Image
 from ..images.voxel_grid import Grid
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, named_like, normal
 from .reference import OTHER_IMAGE, other_frame
 from .resample import (
     DIRECTION_TOLERANCE,
@@ -94,12 +93,11 @@ def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, 
         When none or several are meant.
     """
     listed = ", ".join(f"{number} {label!r}" for number, label in segments) or "none"
-    wanted = _normal(roi)
+    wanted = normal(roi)
     if not wanted:
         found = list(segments)
     else:
-        found = [s for s in segments if _normal(s[1]) == wanted]
-        found = found or [s for s in segments if _normal(s[1]).casefold() == wanted.casefold()]
+        found = [segments[i] for i in named_like(roi, [label for _, label in segments])]
         found += [s for s in segments if str(s[0]) == wanted and s not in found]
     if len(found) == 1:
         return found[0]
@@ -125,10 +123,6 @@ def _belonging(refers: References, image: Image, accept: Set[str]) -> tuple[str,
         return ("a segmentation that refers to another series, or to none, was accepted",)
     found = f"it refers to series {refers.series}, not to {short_uid(image.uid)}"
     raise InputError(f"{found}, and shares no FrameOfReferenceUID with it", OTHER_IMAGE)
-
-
-def _normal(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).strip()
 
 
 def _misfit(frames: Sequence[SegFrame], stack: SliceStack) -> InputError | float:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..images.volume_header import nrrd_header
+from .mask_file import named_like, normal
 
 _KEY = re.compile(r"^Segment(\d{1,6})_(Name|LabelValue|Layer):=(.*?)\s*$", re.M)
 
@@ -58,17 +59,15 @@ def choose_segment(segments: Sequence[Segment], roi: str) -> Segment | None:
     InputError
         When several segments have that name, or none has and it is no number.
     """
-    wanted = roi.strip()
+    wanted = normal(roi)
     if not wanted:
         return segments[0] if len(segments) == 1 else None
-    for same in (lambda name: name == wanted, lambda name: name.casefold() == wanted.casefold()):
-        named = [segment for segment in segments if same(segment.name.strip())]
-        if len(named) == 1:
-            return named[0]
-        if named:
-            raise InputError(
-                f"{len(named)} segments are named {wanted!r}", "rename one, or give its label value in `roi`"
-            )
+    named = named_like(roi, [segment.name for segment in segments])
+    if len(named) == 1:
+        return segments[named[0]]
+    if named:
+        do = "rename one, or give its label value in `roi`"
+        raise InputError(f"{len(named)} segments are named {wanted!r}", do)
     numbered = [segment for segment in segments if str(segment.label) == wanted]
     if len(numbered) == 1:
         return numbered[0]
