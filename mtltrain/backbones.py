@@ -13,9 +13,9 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from ctpatch.store import InputError
+from ctpatch.store import IMAGENET, InputError, Normalisation
 
-from .data import IMAGENET, SIZE, Normalisation
+from .data import SIZE
 
 TIMM = "timm:"
 """What a timm network's name starts with; others are torchvision's."""

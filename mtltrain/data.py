@@ -14,26 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import SPLITS, WINDOWS, InputError, PatchStore, patient_key
+from ctpatch.store import (
+    IMAGENET,
+    SPLITS,
+    WINDOWS,
+    InputError,
+    Normalisation,
+    PatchStore,
+    Windows,
+    network_input,
+    patient_key,
+)
+from ctpatch.store import Rendering as Constants
 
 UNKNOWN = -1
 """Class index of a label or level that is not known."""
 
-Normalisation = tuple[Sequence[float], Sequence[float]]
-"""Mean and standard deviation of the channels, in levels / 255."""
-
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-IMAGENET: Normalisation = (MEAN, STD)
-"""As torchvision's weights expect; a backbone's constant, so nothing of val or test enters it."""
-
 SIZE = 224
 """Rows and columns of the network's input."""
 
-_SIZE, _PARTS = 64, 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
-_UNIT = _PARTS**2
-
-Windows = Sequence[Sequence[int]]
-"""(lowest, highest) HU of the R, G and B channel, as `PatchStore.windows` gives them."""
+_PARTS = 14  # bilinear weights of 64 -> 224 pixels are multiples of 1/14
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,16 +42,20 @@ class Rendering:
 
     Attributes
     ----------
-    lower, weight : Tensor, shape (224,)
-        Of each picture row or column: the patch's row or column before it, and the share of the next in fourteenths.
+    host : ctpatch.store.Rendering
+        The constants as ctpatch's compiled kernel takes them, which is what renders on a CPU.
+    lower, upper, weight : Tensor, shape (224,)
+        Of each picture row or column: the patch's row or column before it and behind it, and the share of the latter in
+        fourteenths.
     low, width, scale, divisor : Tensor, shape (3, 1, 1)
-        Of each channel in 1/196 HU; 255 / width in lowest terms is scale / divisor. Their dtype is the one in which
-        every value stays a whole number that it holds: float32 for the paper's windows.
+        As in `host`, by channel.
     gain, offset : Tensor, shape (3, 1, 1), float32
-        From levels to (level / 255 - mean) / std.
+        (level / 255 - mean) / std is gain * level - offset.
     """
 
+    host: Constants
     lower: Tensor
+    upper: Tensor
     weight: Tensor
     low: Tensor
     width: Tensor
@@ -71,18 +75,11 @@ class Rendering:
         InputError
             If a window reaches so far that not even float64 is exact.
         """
-        low, high = _UNIT * np.array(windows, dtype=object).T  # Python's own whole numbers, of any size
-        width = high - low
-        common = np.gcd(width, 255)
-        dtype = _exact(low, width // common)
-        constants = (low, width, 255 // common, width // common)
-        mean, std = (torch.tensor(values)[:, None, None] for values in normalisation)
-        place = (4 * torch.arange(SIZE) - 5).clamp(0, _PARTS * (_SIZE - 1))
-        lower = (place // _PARTS).clamp(max=_SIZE - 2)
-        weight = (place - _PARTS * lower).to(dtype)
-        channels = (torch.tensor(value.tolist(), dtype=dtype)[:, None, None] for value in constants)
-        made = (lower, weight, *channels, 1 / (255 * std), mean / std)
-        return cls(*(tensor.to(device) for tensor in made))
+        host = Constants.of(windows, normalisation)
+        channels = (host.low, host.width, host.scale, host.divisor, host.gain, host.offset)
+        weight = host.weight.astype(host.low.dtype)
+        made = (host.lower, host.lower + 1, weight, *(values[:, None, None] for values in channels))
+        return cls(host, *(torch.from_numpy(values).to(device) for values in made))
 
     def levels(self, hu: Tensor) -> Tensor:
         """The levels 0-255 of the store's `rgb`: the same whole numbers on any device.
@@ -105,46 +102,49 @@ class Rendering:
 
     def pictures(self, hu: Tensor) -> Tensor:
         """The network's input, (levels / 255 - mean) / std, shape (N, 3, 224, 224); `hu` as for `levels`."""
+        if hu.device.type == "cpu":
+            return torch.from_numpy(network_input(hu.numpy(), self.host))
         return self.levels(hu).mul_(self.gain).sub_(self.offset)
 
     def _upsample(self, values: Tensor, axis: int) -> Tensor:
         """14 times the bilinear interpolation to 224 points along `axis` (half-pixel centres, clamped edges)."""
         weight = self.weight if axis == 2 else self.weight[:, None]
-        before, after = (values.index_select(axis, index) for index in (self.lower, self.lower + 1))
+        before, after = (values.index_select(axis, index) for index in (self.lower, self.upper))
         return before * (_PARTS - weight) + after * weight
 
 
-def _exact(low: NDArray[np.object_], divisor: NDArray[np.object_]) -> torch.dtype:
-    """The dtype that holds each value of `Rendering.levels` of int16 HU as the whole number it is."""
-    most = max(_UNIT * 2**15 + abs(low).max(), 256 * divisor.max())
-    for dtype, limit in ((torch.float32, 2**24), (torch.float64, 2**53)):
-        if most < limit:
-            return dtype
-    raise InputError("rendering windows of more than 10^11 HU", "build the store with windows of CT values")
-
-
-class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, int, Tensor]]):
+class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Any, Tensor]]):
     """One split of a store for `torch.utils.data.DataLoader`; `mtltrain fit` does without it.
 
     Item i is (picture (3, 224, 224) float32, class index or -1, characteristics (A,) float32 with NaN where unknown),
-    A being the `aux_*` columns of `store.lesions` in their order.
+    A being the `aux_*` columns of `store.lesions` in their order. A list of indices gives a batch, each of its three as
+    one tensor with a row per index. Copying single items together costs a loader about as much as making them; batches
+    come without it from
+
+        DataLoader(data, batch_size=None, sampler=BatchSampler(RandomSampler(data), 50, drop_last=False))
+
+    Parameters
+    ----------
+    store : PatchStore
+    split : str
+        `train`, `val` or `test`.
+    normalisation : (mean, std), optional
+        Three numbers each, in levels / 255; ImageNet's by default.
     """
 
-    def __init__(self, store: PatchStore, split: str):
-        patches = store.split(split)
-        self._hu, self._lesion = patches.hu, np.asarray(patches.lesion)
-        self._rendering = Rendering.of(store.windows)
-        self._label = class_index(store.lesions["label"], store.label_classes)
-        self._aux = torch.tensor(store.lesions.filter(regex="^aux_").to_numpy(np.float32))
+    def __init__(self, store: PatchStore, split: str, normalisation: Normalisation = IMAGENET):
+        self._patches, self._normalisation = store.split(split), normalisation
+        lesion = np.asarray(self._patches.lesion)
+        self._label = class_index(store.lesions["label"], store.label_classes)[lesion]
+        self._aux = torch.tensor(store.lesions.filter(regex="^aux_").to_numpy(np.float32)[lesion])
 
     def __len__(self) -> int:
-        return len(self._lesion)
+        return len(self._label)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int, Tensor]:
-        lesion = self._lesion[index]
-        assert self._hu is not None
-        hu = torch.from_numpy(np.asarray(self._hu[index]))
-        return self._rendering.pictures(hu[None])[0], int(self._label[lesion]), self._aux[lesion]
+    def __getitem__(self, index: Any) -> tuple[Tensor, Any, Tensor]:
+        pictures = torch.from_numpy(self._patches.pictures(index, normalisation=self._normalisation))
+        label = self._label[index]
+        return pictures, int(label) if label.ndim == 0 else torch.from_numpy(label), self._aux[index]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import WINDOWS, CtpatchError, InputError, one_line, replacing
+from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line, replacing
 
 from . import Settings, metrics, models, weights
-from .data import IMAGENET, Cohort
+from .data import Cohort
 from .tasks import Characteristic, targets
 
 Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]

@@ -19,7 +19,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import InputError, data_card, flow, lock, open_store
+from ctpatch.store import IMAGENET, InputError, data_card, flow, lock, open_store
 
 from . import Settings, __version__, fit, models
 from .attention import class_maps
@@ -27,7 +27,7 @@ from .backbones import TIMM, named, published
 from .cards import model_card
 from .cases import ATTENTION
 from .compare import LESION, evaluate
-from .data import IMAGENET, Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
+from .data import Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
 from .tables import read_csv, read_json, write, write_csv, write_json
 from .tasks import Characteristic, select

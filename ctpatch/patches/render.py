@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..recipe import RENDERED_SIZE, SIZE, WINDOWS
-
-_PARTS = 14  # the weights' denominator: 224 / 64 = 7 / 2
-_UNIT = _PARTS * _PARTS
+from .rendering import PARTS, UNIT, taps
 
 
 def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -36,16 +34,9 @@ def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
         raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
     rgb = np.empty((len(hu), RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
-    index, weight = _taps()
+    index, weight = taps()
     _render(hu, index, weight, rgb)
     return rgb
-
-
-def _taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Lower neighbour of each output pixel, and the upper neighbour's weight in fourteenths."""
-    place = np.clip(4 * np.arange(RENDERED_SIZE) - 5, 0, _PARTS * (SIZE - 1))
-    index = np.minimum(place // _PARTS, SIZE - 2)
-    return index, (place - _PARTS * index).astype(np.int32)
 
 
 @compiled()
@@ -56,18 +47,18 @@ def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
         for a in range(SIZE):
             for j in range(RENDERED_SIZE):
                 w = weight[j]
-                wide[a, j] = (_PARTS - w) * np.int32(hu[n, a, index[j]]) + w * np.int32(hu[n, a, index[j] + 1])
+                wide[a, j] = (PARTS - w) * np.int32(hu[n, a, index[j]]) + w * np.int32(hu[n, a, index[j] + 1])
         for i in range(RENDERED_SIZE):
             upper, lower, w = wide[index[i]], wide[index[i] + 1], weight[i]
             for j in range(RENDERED_SIZE):
-                line[j] = (_PARTS - w) * upper[j] + w * lower[j]
+                line[j] = (PARTS - w) * upper[j] + w * lower[j]
             for channel in numba.literal_unroll((0, 1, 2)):
                 _window(line, WINDOWS[channel][0], WINDOWS[channel][1], rgb[n, i], channel)
 
 
 @compiled(inline="always")
 def _window(line, low, high, out, channel):  # type: ignore[no-untyped-def]
-    width = np.int32(_UNIT * (high - low))
+    width = np.int32(UNIT * (high - low))
     for j in range(RENDERED_SIZE):
-        t = min(max(line[j] - np.int32(_UNIT * low), np.int32(0)), width)
+        t = min(max(line[j] - np.int32(UNIT * low), np.int32(0)), width)
         out[j, channel] = (510 * t + width) // (2 * width)

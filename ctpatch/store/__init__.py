@@ -2,26 +2,33 @@
 
 from ..errors import CtpatchError, InputError, one_line
 from ..manifest import SPLITS, guarded, patient_key, unguarded
+from ..patches.rendering import IMAGENET, Normalisation, Rendering, Windows
 from ..recipe import WINDOWS
 from .card import data_card, flow, markdown, markdown_table
 from .disk import lock, replacing
+from .pictures import network_input
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
 
 __all__ = [
+    "IMAGENET",
     "SPLITS",
     "WINDOWS",
     "CtpatchError",
     "InputError",
+    "Normalisation",
     "PatchStore",
+    "Rendering",
     "SplitView",
     "StoreWriter",
+    "Windows",
     "data_card",
     "flow",
     "guarded",
     "lock",
     "markdown",
     "markdown_table",
+    "network_input",
     "one_line",
     "open_store",
     "patient_key",

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from ..errors import InputError
 from ..manifest import SPLITS
+from ..patches.rendering import IMAGENET, Normalisation, channels
 from ..recipe import WINDOWS
 from . import schema
+from .chunks import Rows, fetch
+from .pictures import network_input, rendering
 from .verify import check_layout
 
 if TYPE_CHECKING:
@@ -64,19 +67,27 @@ class PatchStore:
         self.path = path
         self._file: h5py.File | None = None
         self._pid = -1
+        self._rows: dict[str, Rows] = {}
 
     @property
     def file(self) -> h5py.File:
         """The h5py file of this process."""
         if self._pid != os.getpid() or not self._file:  # an h5py handle does not survive a fork
-            self._file, self._pid = _open(self.path), os.getpid()
+            self._file, self._pid, self._rows = _open(self.path), os.getpid(), {}
         return self._file
+
+    def rows(self, path: str) -> Rows:
+        """The rows of a dataset of this process, found in the file once."""
+        file = self.file
+        if path not in self._rows:
+            self._rows[path] = Rows(file[path])
+        return self._rows[path]
 
     def close(self) -> None:
         """Close the file."""
         if self._pid == os.getpid() and self._file:
             self._file.close()
-        self._file = None
+        self._file, self._rows = None, {}
 
     def __enter__(self) -> PatchStore:
         return self
@@ -87,7 +98,7 @@ class PatchStore:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_pid": -1}
+        return {"path": self.path, "_file": None, "_pid": -1, "_rows": {}}
 
     @cached_property
     def lesions(self) -> pd.DataFrame:
@@ -160,7 +171,7 @@ class PatchStore:
 
     def _document(self, name: str) -> dict[str, Any]:
         try:
-            return dict(json.loads(_fetch(self.file[name]).tobytes()))
+            return dict(json.loads(fetch(self.file[name]).tobytes()))
         except (ValueError, TypeError) as error:
             raise InputError(f"/{name} is not a JSON object", "use a store from ctpatch build", self.path) from error
 
@@ -170,14 +181,62 @@ class SplitView:
 
     `hu` (N, 64, 64) int16, `rgb` (N, 224, 224, 3) uint8 or None, `lesion` (N,) row of `PatchStore.lesions`, `plane`
     (0 = xy, 1 = xz, 2 = yz), `copy` (0 = original), `center` (N, 3) mm LPS, `angle` degrees, `shift` (N, 2) mm: each
-    takes an integer, a slice, or a list of indices in any order, and gives a numpy array.
+    takes an integer, a slice, or a list of indices in any order, and gives a numpy array. `pictures(index)` is what a
+    network takes.
     """
 
     def __init__(self, store: PatchStore, name: str):
         self.store, self.name = store, name
 
     def __len__(self) -> int:
-        return int(self.store.file[f"{self.name}/lesion"].shape[0])
+        return len(self.store.rows(f"{self.name}/lesion"))
+
+    def pictures(
+        self, index: Any, *, normalisation: Normalisation = IMAGENET, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """What a network takes: patches rendered by the store's own windows and normalised, straight from their HU.
+
+        The item of a dataset for `torch.utils.data.DataLoader`, its workers included, is
+        `torch.from_numpy(store.split("train").pictures(i))`; a whole batch at once costs less per picture.
+
+        Parameters
+        ----------
+        index : int, slice, list of int or of bool
+            Which patches, by numpy's rules, in any order; one may be named several times.
+        normalisation : (mean, std)
+            Three numbers each, in levels / 255; ImageNet's by default. ((0, 0, 0), (1, 1, 1)) leaves level / 255.
+        out : (N, 3, 224, 224) float32, optional
+            Where the pictures go, instead of into new memory; C-contiguous, (3, 224, 224) for a single index.
+
+        Returns
+        -------
+        (N, 3, 224, 224) float32, or (3, 224, 224) for a single index
+            (level / 255 − mean) / std of the levels that `rgb` has, exactly: see `ctpatch.patches.render`.
+
+        Raises
+        ------
+        IndexError
+            When an index is outside the split, or no index.
+        InputError
+            When the store is damaged, its windows are none, or `normalisation` is none.
+        ValueError
+            When `out` has another shape, type or layout.
+        """
+        rows = self.store.rows(f"{self.name}/hu")
+        if normalisation is not IMAGENET:
+            normalisation = channels(normalisation)
+        by = rendering(self._windows, normalisation)
+        if isinstance(index, int | np.integer) and not isinstance(index, bool):
+            (row,) = _indices(np.array([index]), len(rows))
+            return network_input(rows.read((int(row),)), by, None if out is None else out[None])[0]
+        wanted = np.arange(len(rows))[index] if isinstance(index, slice) else _indices(np.asarray(index), len(rows))
+        if wanted.ndim != 1:
+            raise IndexError(f"an index of {wanted.ndim} dimensions")
+        return network_input(rows.read(wanted.tolist()), by, out)
+
+    @cached_property
+    def _windows(self) -> tuple[tuple[int, int], ...]:
+        return self.store.windows
 
     def __getattr__(self, column: str) -> ColumnView | None:
         if column not in schema.PATCHES:
@@ -215,29 +274,32 @@ class ColumnView:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         if isinstance(key, (tuple, slice, int, np.integer)) or key is Ellipsis:
             return self._plain(key)
-        wanted = self._indices(np.asarray(key))
+        wanted = _indices(np.asarray(key), len(self))
+        if self._path.rpartition("/")[2] in schema.IMAGES:
+            return self._store.rows(self._path).read(wanted.ravel().tolist()).reshape(*wanted.shape, *self.shape[1:])
         unique, inverse = np.unique(wanted, return_inverse=True)  # h5py wants increasing indices
-        found = _fetch(self.dataset, unique.tolist() if unique.size else slice(0))
+        found = fetch(self.dataset, unique.tolist() if unique.size else slice(0))
         return found[inverse.reshape(wanted.shape)]
-
-    def _indices(self, key: NDArray[Any]) -> NDArray[np.intp]:
-        """Indices from 0 of a list of integers or a mask, by numpy's rules."""
-        if key.dtype == bool and key.shape == (len(self),):
-            return np.flatnonzero(key)
-        if key.dtype.kind not in "iu" and key.size:
-            raise IndexError(f"an index is an integer, a slice, a list of integers or {len(self)} booleans")
-        wanted = np.where(key < 0, key + len(self), key).astype(np.intp)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
-            raise IndexError(f"index outside 0…{len(self) - 1}")
-        return wanted
 
     def _plain(self, key: Any) -> NDArray[Any]:
         if isinstance(key, slice) and key.step is not None and key.step < 0:  # which h5py does not take
             return self[np.arange(*key.indices(len(self)))]
-        return _fetch(self.dataset, key)
+        return fetch(self.dataset, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(_fetch(self.dataset), dtype=dtype)
+        return np.asarray(fetch(self.dataset), dtype=dtype)
+
+
+def _indices(key: NDArray[Any], length: int) -> NDArray[np.intp]:
+    """Indices from 0 of an integer, a list of integers or a mask, by numpy's rules."""
+    if key.dtype == bool and key.shape == (length,):
+        return np.flatnonzero(key)
+    if key.dtype.kind not in "iu" and key.size:
+        raise IndexError(f"an index is an integer, a slice, a list of integers or {length} booleans")
+    wanted = np.where(key < 0, key + length, key).astype(np.intp)
+    if wanted.size and not (wanted.min() >= 0 and wanted.max() < length):
+        raise IndexError(f"index outside 0…{length - 1}")
+    return wanted
 
 
 def _open(path: Path) -> h5py.File:
@@ -255,16 +317,8 @@ def _open(path: Path) -> h5py.File:
 def _read(dataset: h5py.Dataset) -> NDArray[Any]:
     if h5py.check_string_dtype(dataset.dtype):
         try:
-            return np.array([value.decode() for value in _fetch(dataset)], dtype=object)
+            return np.array([value.decode() for value in fetch(dataset)], dtype=object)
         except UnicodeDecodeError as error:
             found = f"{dataset.name} is not UTF-8"
             raise InputError(found, "use a store from ctpatch build", dataset.file.filename) from error
-    return _fetch(dataset)
-
-
-def _fetch(dataset: h5py.Dataset, key: Any = ()) -> NDArray[Any]:
-    try:
-        return np.asarray(dataset[key])
-    except (OSError, RuntimeError) as error:
-        found = f"{dataset.name} cannot be read: its checksum or compression is damaged"
-        raise InputError(found, "copy the store again, or rerun ctpatch build", dataset.file.filename) from error
+    return fetch(dataset)

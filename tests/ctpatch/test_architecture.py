@@ -25,6 +25,8 @@ ORDER = [
     "patches",
     "store.schema",
     "store.records",
+    "store.chunks",
+    "store.pictures",
     "store.verify",
     "store.disk",
     "store.reader",

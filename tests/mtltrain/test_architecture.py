@@ -25,10 +25,11 @@ def imports(path):
 def test_of_ctpatch_only_the_reader():
     used = {name for path in PACKAGE.glob("*.py") for name in imports(path) if name.startswith("ctpatch")}
     reader = ("open_store", "PatchStore", "SPLITS", "WINDOWS")
+    rendering = ("network_input", "Rendering", "Windows", "Normalisation", "IMAGENET")
     errors = ("CtpatchError", "InputError", "one_line")
     cards = ("data_card", "flow", "markdown", "markdown_table")
     shared = ("patient_key", "guarded", "unguarded", "replacing", "lock")  # what stands once for both packages
-    assert used == {f"ctpatch.store:{name}" for name in (*reader, *errors, *cards, *shared)}
+    assert used == {f"ctpatch.store:{name}" for name in (*reader, *rendering, *errors, *cards, *shared)}
 
 
 def test_one_direction():

@@ -22,9 +22,10 @@ from torch.utils.data import DataLoader
 from toystore import CLASSES, LEVELS, discs, write_store
 
 from ctpatch import StoreWriter, open_store
+from ctpatch.store import IMAGENET
 from mtltrain import fit, models, tables
 from mtltrain.cli import main
-from mtltrain.data import MEAN, STD, PatchDataset
+from mtltrain.data import PatchDataset
 from mtltrain.folder import locked
 
 SMALL = ["--backbone", "shufflenet_v2_x0_5", "--device", "cpu", "--batch-size", "5"]
@@ -526,7 +527,7 @@ def test_155_normalisation_is_torchvisions_constant():
     import torchvision
 
     preset = torchvision.models.AlexNet_Weights.DEFAULT.transforms()
-    assert (tuple(preset.mean), tuple(preset.std)) == (MEAN, STD)
+    assert (tuple(preset.mean), tuple(preset.std)) == IMAGENET
 
 
 # -- 156: the same bits ----------------------------------------------------------------------------------------------

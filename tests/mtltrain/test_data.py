@@ -1,5 +1,7 @@
 """The network's input equals the store's pictures; cohorts that would give a wrong answer are refused."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,10 +12,8 @@ from hypothesis.extra.numpy import arrays
 from toystore import CLASSES, write_store
 
 from ctpatch import InputError, StoreWriter, open_store
-from ctpatch.store import WINDOWS
+from ctpatch.store import IMAGENET, WINDOWS
 from mtltrain.data import (
-    MEAN,
-    STD,
     PatchDataset,
     Rendering,
     class_index,
@@ -75,6 +75,16 @@ def test_levels_of_any_windows_are_whole_numbers_worked_out_exactly(hu, windows)
     np.testing.assert_array_equal(got, whole_numbers(hu, windows))
 
 
+@pytest.mark.parametrize("windows", [WINDOWS, [(-500, 1500), (-1024, 3071), (0, 1)]], ids=["float32", "float64"])
+def test_the_kernel_of_a_cpu_gives_the_bits_of_a_devices_arithmetic(windows):
+    rendering = Rendering.of(windows, normalisation=((0.5, 0.4, 0.3), (0.2, 0.3, 0.1)))
+    hu = torch.from_numpy(np.random.default_rng(0).integers(-1200, 1600, (3, 64, 64)).astype(np.int16))
+    by_tensors = rendering.levels(hu) * rendering.gain - rendering.offset
+    assert torch.equal(rendering.pictures(hu), by_tensors)
+    assert torch.equal(rendering.pictures(hu[[2, 0]]), by_tensors[[2, 0]])
+    assert torch.equal(rendering.pictures(hu.flip(0)[::2]), by_tensors[[2, 0]])
+
+
 def test_windows_beyond_any_ct():
     assert RENDERING.low.dtype == torch.float32  # the paper's need no more
     with pytest.raises(InputError, match="windows"):
@@ -102,7 +112,7 @@ def test_garbage_for_windows(tmp_path):
 
 def test_render_normalises_as_torchvision_does():
     hu = torch.tensor([-1024, 400], dtype=torch.int16)[:, None, None].expand(2, 64, 64)
-    mean, std = (torch.tensor(v)[:, None, None].expand(3, 224, 224) for v in (MEAN, STD))
+    mean, std = (torch.tensor(v)[:, None, None].expand(3, 224, 224) for v in IMAGENET)
     torch.testing.assert_close(RENDERING.pictures(hu), torch.stack([-mean / std, (1 - mean) / std]))
 
 
@@ -115,6 +125,32 @@ def test_dataset_feeds_a_data_loader(store):
         torch.testing.assert_close(pictures, RENDERING.pictures(torch.from_numpy(np.asarray(opened.split("train").hu))))
         assert [CLASSES[k] for k in labels] == list(lesions["label"])
         np.testing.assert_array_equal(aux, lesions[["aux_noise", "aux_size"]])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_of_a_list_of_indices(store, workers):
+    """Whole batches, in workers too, are what single items are when they are put together."""
+    with open_store(store) as opened:
+        data = pickle.loads(pickle.dumps(PatchDataset(opened, "train")))  # as a spawned worker gets it
+        order = [5, 0, 23, 5, 11, 1, 7]
+        batches = torch.utils.data.BatchSampler(order, 3, drop_last=False)
+        got = list(torch.utils.data.DataLoader(data, batch_size=None, sampler=batches, num_workers=workers))
+        wanted = list(torch.utils.data.DataLoader(torch.utils.data.Subset(data, order), 3))
+    assert [len(pictures) for pictures, _, _ in got] == [3, 3, 1]
+    for one, two in zip(got, wanted, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0, equal_nan=True)
+
+
+def test_items_by_index(store):
+    with open_store(store) as opened:
+        data = PatchDataset(opened, "train", ((0, 0, 0), (1, 1, 1)))
+        pictures, label, aux = data[-1]
+        assert (pictures.min() >= 0, pictures.max() <= 1, type(label), aux.shape) == (True, True, int, (2,))
+        assert torch.equal(pictures, data[23][0])
+        assert [tuple(part.shape) for part in data[[]]] == [(0, 3, 224, 224), (0,), (0, 2)]
+        for index in (24, -25, [24]):
+            with pytest.raises(IndexError):
+                data[index]
 
 
 def test_patches_are_loaded_whole(store):

@@ -1,0 +1,23 @@
+"""A store's patches as a network takes them; the compiled kernel loads when it is first used."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..patches.rendering import Normalisation, Rendering
+
+
+@lru_cache
+def rendering(windows: tuple[tuple[int, int], ...], normalisation: Normalisation) -> Rendering:
+    """`Rendering.of` these, made once; both have to be tuples."""
+    return Rendering.of(windows, normalisation)
+
+
+def network_input(hu: NDArray[np.int16], by: Rendering, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Patches rendered and normalised; see `ctpatch.patches.fused.network_input`."""
+    from ..patches import fused  # numba, which those who read only HU need not wait for
+
+    return fused.network_input(hu, by, out)
