@@ -1,0 +1,146 @@
+"""A store's patches as network input, pictures a second on one thread: ctpatch's ways, torch's and MONAI's.
+
+    python benchmarks/loaders.py STORE [--batches 8] [--rounds 7]
+
+Every row makes shuffled batches of 50, float32 (50, 3, 224, 224), from the same HU of the training split; rounds of all
+rows are interleaved, and each row's median is given. One JSON line a row:
+
+`pictures_per_s`; `times_plain`, how many times the first row's; `off`, the largest difference from the store's exact
+integer levels (where they are the same, a float32's last bits); `same`, the share of values that round to them. `torch`
+and `MONAI` do not round to levels: in a training loop nobody would. MONAI's version stands in
+benchmarks/requirements.txt; without MONAI its row is left out.
+
+    plain              one patch at a time from HDF5, rendered by torch operations, collated: what PatchDataset once was
+    items              PatchDataset in a DataLoader of batch_size 50
+    batches            PatchDataset in a DataLoader of whole batches
+    pictures           SplitView.pictures(list of 50)
+    pictures, out      the same into memory that is used again
+    torch              one patch at a time from HDF5, stacked, then interpolate, clamp, normalise on the whole batch
+    torch, in memory   the same from an array in memory; fused, in memory: ctpatch's kernel from the same array
+    MONAI              Dataset and Compose in its DataLoader, from HDF5
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import BatchSampler, DataLoader, Dataset
+
+from ctpatch import open_store
+from ctpatch.patches.fused import network_input
+from ctpatch.store import IMAGENET, SplitView
+from ctpatch.store import Rendering as Constants
+from mtltrain.data import PatchDataset, Rendering
+
+BATCH = 50
+MEAN, STD = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+
+
+class Plain(Dataset):
+    """What PatchDataset was before it was fused."""
+
+    def __init__(self, part: SplitView):
+        self.hu, self.by = part.hu, Rendering.of(part.store.windows)
+
+    def __len__(self) -> int:
+        return len(self.hu)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        levels = self.by.levels(torch.from_numpy(np.asarray(self.hu[index]))[None])
+        return levels.mul_(self.by.gain).sub_(self.by.offset)[0]
+
+
+def by_torch(hu: torch.Tensor, windows) -> torch.Tensor:
+    """Interpolate, clamp, normalise: a batch at a time, in place where torch can."""
+    wide = F.interpolate(hu.float()[:, None], size=224, mode="bilinear", align_corners=False)
+    channels = [wide.clamp(low, high).sub_(low).div_(high - low) for low, high in windows]
+    return torch.cat(channels, 1).sub_(MEAN).div_(STD)
+
+
+def monai_loader(part: SplitView, order: list[int]):
+    """MONAI's own transforms for the same; None without MONAI."""
+    try:
+        from monai.data import DataLoader as Loader
+        from monai.data import Dataset as Items
+        from monai.transforms import Compose, Lambda, NormalizeIntensity, Resize, ScaleIntensityRange
+    except ImportError:
+        return None
+    windows = [ScaleIntensityRange(low, high, 0.0, 1.0, clip=True) for low, high in part.store.windows]
+    steps = [
+        Lambda(lambda index: torch.from_numpy(part.hu[index].astype(np.float32))[None], track_meta=False),
+        Resize((224, 224), mode="bilinear", align_corners=False),
+        Lambda(lambda wide: torch.cat([window(wide) for window in windows])),
+        NormalizeIntensity(*IMAGENET, channel_wise=True),
+    ]
+    return Loader(Items(order, Compose(steps)), batch_size=BATCH)
+
+
+def rows(part: SplitView, order: list[int]) -> dict[str, Callable[[], list[torch.Tensor]]]:
+    """What gives the batches of each row."""
+    data, hu, windows = PatchDataset(part.store, part.name), np.asarray(part.hu), part.store.windows
+    batches = [order[start : start + BATCH] for start in range(0, len(order), BATCH)]
+    constants, out = Constants.of(windows), np.empty((BATCH, 3, 224, 224), np.float32)
+    read = lambda batch: torch.from_numpy(np.stack([part.hu[i] for i in batch]))
+    found = {
+        "plain": lambda: DataLoader(Plain(part), BATCH, sampler=order),
+        "items": lambda: (item[0] for item in DataLoader(data, BATCH, sampler=order)),
+        "batches": lambda: (
+            item[0] for item in DataLoader(data, batch_size=None, sampler=BatchSampler(order, BATCH, False))
+        ),
+        "pictures": lambda: (torch.from_numpy(part.pictures(batch)) for batch in batches),
+        "pictures, out": lambda: (torch.from_numpy(part.pictures(batch, out=out[: len(batch)])) for batch in batches),
+        "torch": lambda: (by_torch(read(batch), windows) for batch in batches),
+        "torch, in memory": lambda: (by_torch(torch.from_numpy(hu[batch]), windows) for batch in batches),
+        "fused, in memory": lambda: (torch.from_numpy(network_input(hu[batch], constants)) for batch in batches),
+    }
+    monai = monai_loader(part, order)
+    return found | ({"MONAI": lambda: iter(monai)} if monai else {})
+
+
+def seconds(make: Callable[[], list[torch.Tensor]]) -> float:
+    start = time.perf_counter()
+    for _ in make():
+        pass
+    return time.perf_counter() - start
+
+
+def difference(batch: torch.Tensor, exact: torch.Tensor) -> dict[str, float]:
+    """From the exact levels: the largest difference, and the share of values that round to them."""
+    levels = (batch * STD + MEAN) * 255
+    off = float((levels - exact).abs().max())
+    return {"off": round(off, 3), "same": round(float((levels.round() == exact).float().mean()), 5)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--batches", type=int, default=8, help="per round and row")
+    parser.add_argument("--rounds", type=int, default=7)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with open_store(args.store) as store:
+        part = store.split("train")
+        order = np.random.default_rng(0).permutation(len(part))[: args.batches * BATCH].tolist()
+        ways = rows(part, order)
+        by = Rendering.of(store.windows)
+        exact = by.levels(torch.from_numpy(part.hu[order[:BATCH]]))
+        found = {name: difference(torch.as_tensor(next(iter(make()))), exact) for name, make in ways.items()}
+        taken = {name: [] for name in ways}
+        for _ in range(args.rounds):
+            for name, make in ways.items():
+                taken[name].append(len(order) / seconds(make))
+        plain = statistics.median(taken["plain"])
+        for name, rates in taken.items():
+            rate = statistics.median(rates)
+            line = {"row": name, "pictures_per_s": round(rate), "times_plain": round(rate / plain, 2), **found[name]}
+            print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
