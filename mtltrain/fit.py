@@ -1,4 +1,4 @@
-"""Training: a run is one architecture, trained once with one seed; its checkpoints are whole, or absent."""
+"""Training: a run is one architecture, trained once with one seed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import re
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line, replacing
+from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line
 
 from . import Settings, metrics, models, weights
+from .checkpoints import Saver, load_checkpoint, newest_checkpoint
 from .data import Cohort
 from .tasks import Characteristic, targets
 
@@ -72,7 +73,7 @@ def pick_device(name: str) -> torch.device:
 def train(
     run: Run, folder: Path, start: Mapping[str, Tensor], log: Callable[[str], None], watch: Watch
 ) -> list[dict[str, float]]:
-    """Train one run from its last finished epoch on, leaving best.pt in `folder`; the history, one dict per epoch.
+    """Train one run from its last checkpoint on, leaving best.pt in `folder`; the history, one dict per epoch.
 
     Seeds are derived from (seed, epoch), so an interrupted run needs no generator's state to go on as if nothing had
     happened: on a CPU, with the same number of threads, its final weights are the same bits.
@@ -86,10 +87,11 @@ def train(
         torch.manual_seed(number("initial", run.seed))
         session = _Session(run, start)
         session.resume(folder / "last.pt", log)
-        while session.unfinished():
-            session.epoch(watch)
-            session.save(folder)
-            log(f"{run.name} " + "  ".join(f"{k} {v:.4g}" for k, v in session.history[-1].items()))
+        with Saver(folder, run.identity, session.device.type) as saver:
+            while session.unfinished():
+                session.epoch(watch)
+                session.save(saver)
+                log(f"{run.name} " + "  ".join(f"{k} {v:.4g}" for k, v in session.history[-1].items()))
     return session.history
 
 
@@ -177,12 +179,9 @@ class _Session:
             "Do: try a lower --lr."
         )
 
-    def save(self, folder: Path) -> None:
-        """best.pt first: where the machine stops between the two, the epoch is done again and best.pt with it."""
-        state = {"run": self.run.identity, "history": self.history, "model": self.net.state_dict()}
-        if self.best() == len(self.history):
-            save_checkpoint(folder / "best.pt", state)
-        save_checkpoint(folder / "last.pt", {**state, "optimizer": self.optimizer.state_dict()}, keep=True)
+    def save(self, saver: Saver) -> None:
+        best = self.best() == len(self.history)
+        saver.keep(self.history, self.net.state_dict(), self.optimizer.state_dict(), best=best)
 
 
 def build(identity: dict[str, Any]) -> models.Network:
@@ -225,62 +224,10 @@ def refuse_difference(
             raise InputError(f"made with {key} = {saved.get(key)}, this call has {value}", do, where)
 
 
-def save_checkpoint(path: Path, state: dict[str, Any], *, keep: bool = False) -> None:
-    """Write a checkpoint of tensors, numbers and text; with `keep`, the one before stays as `.old`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as file:
-        torch.save({**state, "sha256": digest(state)}, file)
-        if keep and path.exists():
-            file.flush()
-            os.fsync(file.fileno())  # before the old one loses its name
-            path.replace(path.with_suffix(".old"))
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint; an `InputError` where it cannot be read or its content differs from its digest."""
-    state = weights.read(path)
-    if state.pop("sha256", None) != digest(state):
-        raise InputError("the checkpoint's content differs from its sha256", "delete it and train again", path)
-    return state
-
-
 def load_weights(path: Path) -> dict[str, Tensor]:
     """The backbone's state dict in a published file or an earlier run's best.pt; an `InputError` if it is neither."""
     state = weights.read(path)
     return weights.state_dict(load_checkpoint(path) if "sha256" in state else state, path)
-
-
-def newest_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The last whole checkpoint of an unfinished run, `path` or the one before it; None where there never was one."""
-    found = [candidate for candidate in (path, path.with_suffix(".old")) if candidate.exists()]
-    for candidate in found:
-        with suppress(InputError):
-            return load_checkpoint(candidate)
-    return load_checkpoint(found[0]) if found else None
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of nested dicts and lists of tensors, numbers and text."""
-    sha = hashlib.sha256()
-    _feed(sha, value)
-    return sha.hexdigest()
-
-
-def _feed(sha: hashlib._Hash, value: Any) -> None:
-    if isinstance(value, Tensor):
-        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    elif isinstance(value, Mapping):
-        sha.update(f"dict{len(value)}".encode())
-        for key, item in value.items():
-            sha.update(repr(key).encode())
-            _feed(sha, item)
-    elif isinstance(value, list | tuple):
-        sha.update(f"list{len(value)}".encode())
-        for item in value:
-            _feed(sha, item)
-    else:
-        sha.update(repr(value).encode())
 
 
 def listed(rows: Sequence[Sequence[float]]) -> list[list[float]]:

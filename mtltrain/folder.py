@@ -26,6 +26,7 @@ from .attention import class_maps
 from .backbones import TIMM, named, published
 from .cards import model_card
 from .cases import ATTENTION
+from .checkpoints import load_checkpoint
 from .compare import LESION, evaluate
 from .data import Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
@@ -116,7 +117,7 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
             raise InputError(f"no lesion in {' or '.join(splits)}", "name a --split that the store has", path)
         parts = []
         windows = {"windows": fit.listed(store.windows)}
-        for file, state in zip(found, map(fit.load_checkpoint, found), strict=True):
+        for file, state in zip(found, map(load_checkpoint, found), strict=True):
             class_index(lesions["label"], state["run"]["classes"])  # refuses other classes
             fit.refuse_difference(state["run"], windows, file, "take a store with the windows that it was made with")
             seen = Rendering.of(store.windows, device, state["run"].get("normalisation", IMAGENET))
@@ -206,7 +207,7 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
 
 def _finish(run: fit.Run, folder: Path, history: pd.DataFrame) -> None:
     """Write the run's tables, predictions.csv last: it marks the run as finished."""
-    state, cohort = fit.load_checkpoint(folder / "best.pt"), run.cohort
+    state, cohort = load_checkpoint(folder / "best.pt"), run.cohort
     output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
     write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))

@@ -23,7 +23,7 @@ from toystore import CLASSES, LEVELS, discs, write_store
 
 from ctpatch import StoreWriter, open_store
 from ctpatch.store import IMAGENET
-from mtltrain import fit, models, tables
+from mtltrain import checkpoints, fit, models, tables
 from mtltrain.cli import main
 from mtltrain.data import PatchDataset
 from mtltrain.folder import locked
@@ -122,8 +122,19 @@ def torn(function, number):
 
 def same_end(one, two):
     tables = [(folder / "predictions.csv").read_bytes() for folder in (one, two)]
-    states = [fit.load_checkpoint(folder / "stl-ri/seed-0/best.pt") for folder in (one, two)]
-    return tables[0] == tables[1] and fit.digest(states[0]) == fit.digest(states[1])
+    states = [checkpoints.load_checkpoint(folder / "stl-ri/seed-0/best.pt") for folder in (one, two)]
+    return tables[0] == tables[1] and checkpoints.digest(states[0]) == checkpoints.digest(states[1])
+
+
+def every_epoch():
+    """As where epochs are long: each is on the disk before the next one begins."""
+    keep = checkpoints.Saver.keep
+
+    def kept(saver, *args, **words):
+        keep(saver, *args, **words)
+        saver.wait()
+
+    checkpoints.Saver.keep, checkpoints.SHARE["cpu"] = kept, 1e9
 
 
 def interrupted(toy, out, epochs=2):
@@ -131,6 +142,7 @@ def interrupted(toy, out, epochs=2):
     step = 2 * epochs + 1  # two batches an epoch
 
     def prepare():
+        every_epoch()
         fit._Session.step = at_call(fit._Session.step, step)
 
     assert in_child(prepare, ["fit", str(toy), *STL, "--epochs", "3", "--out", str(out)]) == -signal.SIGKILL
@@ -153,11 +165,12 @@ def test_141_killed_while_saving(toy, whole, tmp_path, module, name, number):
     out = tmp_path / "out"
 
     def prepare():
+        every_epoch()
         setattr(module, name, change(getattr(module, name), number))
 
     assert in_child(prepare, ["fit", str(toy), *STL, "--epochs", "3", "--out", str(out)]) == -signal.SIGKILL
     for path in [*out.rglob("*.pt"), *out.rglob("*.old")]:
-        fit.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
     assert finish(toy, out, "--epochs", "3") == 0
     assert same_end(out, whole)
     assert not [*out.rglob("*.tmp"), *out.rglob("last.*")]
@@ -189,9 +202,24 @@ def test_141_both_damaged(toy, tmp_path, capfd):
 
 def harm(path, damage):
     data = bytearray(path.read_bytes())
-    weight = fit.load_checkpoint(path)["model"]["backbone.fc.weight"].numpy().tobytes()
+    weight = checkpoints.load_checkpoint(path)["model"]["backbone.fc.weight"].numpy().tobytes()
     data[data.index(weight)] ^= 1
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 1e9])
+@pytest.mark.parametrize("step", [3, 6])
+def test_143_killed_while_it_is_saved_beside_the_training(toy, whole, tmp_path, step, share):
+    """Whether nothing of an epoch, part of it or all has been written: the same end."""
+
+    def prepare():
+        checkpoints.SHARE["cpu"] = share
+        fit._Session.step = at_call(fit._Session.step, step)
+
+    call = ["fit", str(toy), *STL, "--epochs", "3", "--out", str(tmp_path)]
+    assert in_child(prepare, call) == -signal.SIGKILL
+    assert main(call) == 0
+    assert same_end(tmp_path, whole)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 6])
@@ -258,7 +286,7 @@ def test_142_altered_checkpoint(toy, whole, tmp_path, capfd):
 def test_144_a_run_does_not_depend_on_what_ran_before_it(toy, whole, tmp_path):
     assert finish(toy, tmp_path, "--epochs", "3", "--seeds", "1", "0") == 0
     seeds = (tmp_path / "stl-ri/seed-0", whole / "stl-ri/seed-0", tmp_path / "stl-ri/seed-1")
-    one, two, other = (fit.digest(fit.load_checkpoint(folder / "best.pt")["model"]) for folder in seeds)
+    one, two, other = (checkpoints.digest(checkpoints.load_checkpoint(folder / "best.pt")["model"]) for folder in seeds)
     assert one == two != other
 
 
@@ -330,7 +358,7 @@ def test_153_out_of_memory_for_real(tmp_path):
     store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
     words = ["fit", str(store), "--arch", "stl-ri", "--batch-size", "400", "--device", "cpu"]
     script = (
-        "import resource, sys, torch, torchvision, pandas, mtltrain.folder\n"
+        "import resource, sys, torch, torchvision, pandas, mtltrain.folder, ctpatch.patches.fused\n"
         "from mtltrain.cli import main\n"
         "torch.set_num_threads(1)\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -519,7 +547,7 @@ def test_155_test_lesions_leave_no_trace_in_the_weights(tmp_path, what):
             hu[i] = discs(np.random.default_rng([i, pixels]), 1, 9 + i % 2)
         store, out = write_rows(tmp_path / f"{k}.h5", lesions, hu), tmp_path / f"out{k}"
         assert main(["fit", str(store), *SMALL, "--arch", "mtl-ri", "--epochs", "1", "--out", str(out)]) == 0
-        digests.append(fit.digest(fit.load_checkpoint(out / "mtl-ri/seed-0/best.pt")["model"]))
+        digests.append(checkpoints.digest(checkpoints.load_checkpoint(out / "mtl-ri/seed-0/best.pt")["model"]))
     assert digests[0] == digests[1]
 
 
@@ -536,8 +564,8 @@ def test_155_normalisation_is_torchvisions_constant():
 @pytest.mark.parametrize("words", [[], ["--deterministic"]], ids=["plain", "deterministic"])
 def test_156_cpu_gives_the_same_bits(toy, whole, tmp_path, words):
     assert finish(toy, tmp_path, "--epochs", "3", *words) == 0
-    one, two = (fit.load_checkpoint(f / "stl-ri/seed-0/best.pt")["model"] for f in (tmp_path, whole))
-    assert fit.digest(one) == fit.digest(two)
+    one, two = (checkpoints.load_checkpoint(f / "stl-ri/seed-0/best.pt")["model"] for f in (tmp_path, whole))
+    assert checkpoints.digest(one) == checkpoints.digest(two)
 
 
 def test_156_deterministic_sets_torch_while_it_trains(toy, tmp_path, monkeypatch):
@@ -575,8 +603,8 @@ def test_156_gpu_gives_the_same_bits_where_asked_to(toy, tmp_path, backbone):
     words = ["--backbone", backbone, "--arch", "mtl-ri", "--epochs", "2", "--device", "cuda", "--deterministic"]
     for name in ("a", "b"):
         assert main(["fit", str(toy), *words, "--out", str(tmp_path / name)]) == 0
-    one, two = (fit.load_checkpoint(tmp_path / name / "mtl-ri/seed-0/best.pt") for name in ("a", "b"))
-    assert fit.digest(one) == fit.digest(two)
+    one, two = (checkpoints.load_checkpoint(tmp_path / name / "mtl-ri/seed-0/best.pt") for name in ("a", "b"))
+    assert checkpoints.digest(one) == checkpoints.digest(two)
 
 
 # -- 98, 99: one patient in two splits, 105: formulas, 116: two at once ------------------------------------------------

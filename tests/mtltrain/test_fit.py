@@ -9,7 +9,7 @@ import torch
 from toystore import write_store
 
 from ctpatch import CtpatchError, InputError, open_store
-from mtltrain import Settings, fit, models
+from mtltrain import Settings, checkpoints, fit, models
 from mtltrain.data import load_patches, read_cohort
 from mtltrain.tasks import select
 
@@ -51,7 +51,8 @@ def whole(tmp_path_factory):
 
 def same(one, two):
     return all(
-        fit.digest(fit.load_checkpoint(one / name)) == fit.digest(fit.load_checkpoint(two / name))
+        checkpoints.digest(checkpoints.load_checkpoint(one / name))
+        == checkpoints.digest(checkpoints.load_checkpoint(two / name))
         for name in ("best.pt", "last.pt")
     )
 
@@ -95,7 +96,7 @@ def test_early_stop_keeps_the_first_best_epoch(whole, tmp_path, monkeypatch):
     monkeypatch.setattr(fit._Session, "validate", lambda self: next(aucs))
     history = train(whole[0], tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=9, patience=2, batch_size=24))
     assert [entry["val_auc"] for entry in history] == [0.5, 0.7, 0.7, 0.6]
-    assert len(fit.load_checkpoint(tmp_path / "best.pt")["history"]) == 2
+    assert len(checkpoints.load_checkpoint(tmp_path / "best.pt")["history"]) == 2
 
 
 def test_every_patch_once_an_epoch_in_an_order_of_its_own():
@@ -119,7 +120,7 @@ def test_last_batch_is_kept(whole, tmp_path):
 def test_a_lesions_patches_are_averaged(whole):
     with open_store(whole[0]) as store:
         patches = load_patches(store, "train", torch.device("cpu"))
-    net = fit.load_network(fit.load_checkpoint(whole[1] / "best.pt"), torch.device("cpu")).eval()
+    net = fit.load_network(checkpoints.load_checkpoint(whole[1] / "best.pt"), torch.device("cpu")).eval()
     rows, (major, auxiliary) = models.predict(net, patches, batch_size=7)
     with torch.no_grad():
         single = [models.forward(net, patches.pictures(slice(k, k + 1)))[0].double().softmax(1) for k in range(24)]
@@ -145,9 +146,9 @@ STATE = {
 
 
 def test_round_trip(tmp_path):
-    fit.save_checkpoint(tmp_path / "a.pt", STATE)
-    found = fit.load_checkpoint(tmp_path / "a.pt")
-    assert fit.digest(found) == fit.digest(STATE)
+    checkpoints.save_checkpoint(tmp_path / "a.pt", STATE)
+    found = checkpoints.load_checkpoint(tmp_path / "a.pt")
+    assert checkpoints.digest(found) == checkpoints.digest(STATE)
     assert torch.equal(found["model"]["w"], STATE["model"]["w"])
 
 
@@ -162,55 +163,55 @@ def test_round_trip(tmp_path):
     ],
 )
 def test_digest_tells_states_apart(other):
-    assert fit.digest(other) != fit.digest(STATE)
+    assert checkpoints.digest(other) != checkpoints.digest(STATE)
 
 
 def test_a_changed_byte_is_found(tmp_path):
     path = tmp_path / "a.pt"
-    fit.save_checkpoint(path, STATE)
+    checkpoints.save_checkpoint(path, STATE)
     data = bytearray(path.read_bytes())
     data[data.index(torch.arange(6.0).numpy().tobytes()) + 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(InputError, match="sha256"):
-        fit.load_checkpoint(path)
+        checkpoints.load_checkpoint(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
 def test_unreadable(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(InputError):
-        fit.load_checkpoint(tmp_path / "a.pt")
+        checkpoints.load_checkpoint(tmp_path / "a.pt")
     with pytest.raises(InputError):
-        fit.load_checkpoint(tmp_path / "absent.pt")
+        checkpoints.load_checkpoint(tmp_path / "absent.pt")
 
 
 def test_previous_checkpoint_stands_in(tmp_path):
     path = tmp_path / "last.pt"
-    assert fit.newest_checkpoint(path) is None
-    fit.save_checkpoint(path, {"epoch": 1}, keep=True)
-    fit.save_checkpoint(path, {"epoch": 2}, keep=True)
-    assert fit.newest_checkpoint(path) == {"epoch": 2}
+    assert checkpoints.newest_checkpoint(path) is None
+    checkpoints.save_checkpoint(path, {"epoch": 1}, keep=True)
+    checkpoints.save_checkpoint(path, {"epoch": 2}, keep=True)
+    assert checkpoints.newest_checkpoint(path) == {"epoch": 2}
     path.write_bytes(path.read_bytes()[:100])
-    assert fit.newest_checkpoint(path) == {"epoch": 1}
+    assert checkpoints.newest_checkpoint(path) == {"epoch": 1}
 
 
 def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
-    fit.save_checkpoint(path, {"epoch": 1})
+    checkpoints.save_checkpoint(path, {"epoch": 1})
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space"):
-        fit.save_checkpoint(path, {"epoch": 2})
-    assert fit.load_checkpoint(path) == {"epoch": 1}
+        checkpoints.save_checkpoint(path, {"epoch": 2})
+    assert checkpoints.load_checkpoint(path) == {"epoch": 1}
 
 
 def test_weights_files(tmp_path):
     torch.save({"w": torch.ones(2)}, tmp_path / "plain.pth")
     assert fit.load_weights(tmp_path / "plain.pth")["w"].tolist() == [1, 1]
-    fit.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": {"w": torch.zeros(1)}})
+    checkpoints.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": {"w": torch.zeros(1)}})
     assert fit.load_weights(tmp_path / "best.pt")["w"].tolist() == [0]
     torch.save({"w": 1}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="no state dict"):

@@ -12,7 +12,7 @@ from toystore import write_store
 
 from ctpatch import InputError, open_store
 from ctpatch.store import data_card
-from mtltrain import Settings, fit
+from mtltrain import Settings, checkpoints, fit
 from mtltrain.folder import fit_folder, predict_folder
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
@@ -113,23 +113,23 @@ def test_168_begun_on_another_device(finished, tmp_path, monkeypatch, recorded):
     path, out = finished[0], tmp_path / "out"
     save = fit._Session.save
 
-    def stop(session, folder):
-        save(session, folder)
+    def stop(session, saver):
+        save(session, saver)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(fit._Session, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2))
     monkeypatch.setattr(fit._Session, "save", save)
-    state = fit.load_checkpoint(out / "stl-ri/seed-0/last.pt")
-    fit.save_checkpoint(out / "stl-ri/seed-0/last.pt", {**state, "run": {**state["run"], "device": "cuda"}})
+    state = checkpoints.load_checkpoint(out / "stl-ri/seed-0/last.pt")
+    checkpoints.save_checkpoint(out / "stl-ri/seed-0/last.pt", {**state, "run": {**state["run"], "device": "cuda"}})
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "device": recorded}))
     lines = []
     fit_folder(path, out, ["stl-ri"], [0], replace(SMALL, epochs=2), log=lines.append)
     assert any("goes on after epoch 1, begun on cuda" in line for line in lines)
     assert json.loads((out / "config.json").read_text())["device"] == ["cuda", "cpu"]
-    assert fit.load_checkpoint(out / "stl-ri/seed-0/best.pt")["run"]["device"] in ("cuda", "cpu")
+    assert checkpoints.load_checkpoint(out / "stl-ri/seed-0/best.pt")["run"]["device"] in ("cuda", "cpu")
 
 
 def test_changed_store_is_refused(finished, tmp_path):
@@ -169,7 +169,7 @@ def test_transfer_from_a_file_and_from_a_run(finished, tmp_path):
     for name, weights in (("a", tmp_path / "imagenet.pth"), ("b", out / "mtl-ri" / "seed-0" / "best.pt")):
         metrics = fit_folder(path, tmp_path / name, ["stl-tl"], [0], SMALL, weights=weights)
         assert list(metrics["runs"]) == ["stl-tl"]
-    run = fit.load_checkpoint(tmp_path / "a/stl-tl/seed-0/best.pt")["run"]
+    run = checkpoints.load_checkpoint(tmp_path / "a/stl-tl/seed-0/best.pt")["run"]
     assert run["tl_weights"].startswith("imagenet.pth sha256")
 
 
@@ -225,7 +225,7 @@ def test_windows_are_kept_and_others_refused(finished, tmp_path):
         predict_folder(finished[1], path, ["test"], torch.device("cpu"))
     fit_folder(path, tmp_path / "out", ["stl-ri"], [0], SMALL)
     assert json.loads((tmp_path / "out/config.json").read_text())["windows"] == WINDOWS
-    assert fit.load_checkpoint(tmp_path / "out/stl-ri/seed-0/best.pt")["run"]["windows"] == WINDOWS
+    assert checkpoints.load_checkpoint(tmp_path / "out/stl-ri/seed-0/best.pt")["run"]["windows"] == WINDOWS
     assert len(predict_folder(tmp_path / "out", path, ["test"], torch.device("cpu"))) == 8
     with pytest.raises(InputError, match=r"made with windows = \[\[-1400, 200\]"):
         predict_folder(tmp_path / "out", finished[0], ["test"], torch.device("cpu"))
@@ -237,9 +237,9 @@ def test_an_older_folder_knows_of_the_papers_windows(finished, tmp_path):
     (out / "config.json").write_text(json.dumps({key: config[key] for key in config if key != "windows"}))
     for name in ("mtl-ri", "stl-ri"):
         file = out / name / "seed-0/best.pt"
-        state = fit.load_checkpoint(file)
+        state = checkpoints.load_checkpoint(file)
         del state["run"]["windows"]
-        fit.save_checkpoint(file, state)
+        checkpoints.save_checkpoint(file, state)
     fit_folder(path, out, ["mtl-ri", "stl-ri"], [0], SMALL)
     assert json.loads((out / "config.json").read_text()) == config
     assert len(predict_folder(out, path, ["test"], torch.device("cpu"))) == 8 * len([*out.glob("*/seed-*")])

@@ -1,0 +1,193 @@
+"""Checkpoints: whole, or absent; written beside the training, from copies of its state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctpatch.store import InputError, replacing
+
+from . import weights
+
+SHARE = {"cpu": 0.02, "cuda": 0.25}
+"""Of the time, how much writing may take: on a CPU it has the training's cores, beside a GPU cores of its own. Where
+epochs are shorter than that, a kill goes back by several: AlexNet's 937 MB take 1 to 3 s, so by 4 to 12 s on a GPU."""
+
+
+@dataclass(frozen=True)
+class _Snapshot:
+    """A run's state at an epoch's end, in memory that nothing else writes to."""
+
+    history: list[dict[str, float]]
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+
+
+class Saver:
+    """Keeps a run's best.pt and last.pt, as a context manager around its training.
+
+    The state is copied to the host at every epoch's end. A thread writes the newest copy when it has nothing to write
+    and its last writing was no more than `SHARE` of the time since that began; a copy that is not written makes room
+    for the next. When the block ends, by whatever exception too, the last finished epoch is written: only a process
+    that is killed loses finished epochs, those since its last writing began.
+
+    Parameters
+    ----------
+    folder : Path
+    run : dict
+        The run's identity, which both files repeat.
+    device : str
+        `cpu` or `cuda`: where the state lies that is copied.
+
+    Raises
+    ------
+    OSError
+        From `keep` or the end of the block, when a file could not be written; the one before is still there.
+    """
+
+    def __init__(self, folder: Path, run: dict[str, Any], device: str):
+        self.folder, self.run, self.share, self.pinned = folder, run, SHARE[device], device == "cuda"
+        self.newest: _Snapshot | None = None
+        self.best: _Snapshot | None = None
+        self.written: _Snapshot | None = None
+        self._begun, self._cost = -float("inf"), 0.0
+        self._memory: dict[str, list[Any]] = {"model": [], "optimizer": []}
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: tuple[Future[float], _Snapshot, _Snapshot | None] | None = None
+
+    def keep(self, history: list[dict[str, float]], model: Any, optimizer: Any, *, best: bool) -> None:
+        """Copy the state after an epoch, and have it written if it is time; `best`: it is the best epoch so far."""
+        self._collect(wait=False)
+        model, optimizer = self._copy("model", model), self._copy("optimizer", optimizer)
+        self.newest = _Snapshot([dict(entry) for entry in history], model, optimizer)
+        if best:
+            self.best = self.newest
+        if not self._writing and self.share * (time.monotonic() - self._begun) >= self._cost:
+            self._hand_over(self.newest)
+
+    def wait(self) -> None:
+        """Until nothing is being written."""
+        self._collect(wait=True)
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._thread:
+            self.wait()
+            if self.newest and self.newest is not self.written:
+                self._hand_over(self.newest)
+                self.wait()
+
+    def _hand_over(self, newest: _Snapshot) -> None:
+        self._begun = time.monotonic()
+        self._writing = self._thread.submit(self._write, newest, self.best), newest, self.best
+
+    def _write(self, newest: _Snapshot, best: _Snapshot | None) -> float:
+        """best.pt first: where the machine stops between the two, its epoch is done again and best.pt with it."""
+        if best:
+            save_checkpoint(self.folder / "best.pt", {"run": self.run, "history": best.history, "model": best.model})
+        state = {"run": self.run, "history": newest.history, "model": newest.model, "optimizer": newest.optimizer}
+        save_checkpoint(self.folder / "last.pt", state, keep=True)
+        return time.monotonic() - self._begun
+
+    def _collect(self, wait: bool) -> None:
+        """Take note of what has been written; raise what went wrong."""
+        if self._writing and (wait or self._writing[0].done()):
+            (future, newest, best), self._writing = self._writing, None
+            self._cost, self.written = future.result(), newest
+            if self.best is best:
+                self.best = None
+
+    def _copy(self, part: str, state: Any) -> Any:
+        """A copy of a part of the state in memory whose content is on the disk or out of date, or else in new."""
+        needed = [self.newest if self.newest is not self.written else None, self.best]
+        needed += self._writing[1:] if self._writing else ()
+        used = [getattr(snapshot, part) for snapshot in needed if snapshot]
+        copies = self._memory[part]
+        free = next((copy for copy in copies if not any(copy is other for other in used)), None)
+        made = _copied(state, free, self.pinned)
+        if self.pinned:
+            torch.cuda.current_stream().synchronize()
+        self._memory[part] = [made, *(copy for copy in copies if copy is not free)]
+        return made
+
+
+def _copied(state: Any, into: Any, pinned: bool) -> Any:
+    """Nested dicts and lists with copies of their tensors on the host, in an earlier copy's memory where it fits."""
+    if isinstance(state, Tensor):
+        if not (isinstance(into, Tensor) and into.shape == state.shape and into.dtype == state.dtype):
+            into = torch.empty_like(state, device="cpu", pin_memory=pinned, requires_grad=False)
+        return into.copy_(state.detach(), non_blocking=pinned)
+    if isinstance(state, Mapping):
+        by_key = into if isinstance(into, Mapping) else {}
+        return {key: _copied(value, by_key.get(key), pinned) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        by_place = into if isinstance(into, list | tuple) and len(into) == len(state) else [None] * len(state)
+        return type(state)(_copied(value, old, pinned) for value, old in zip(state, by_place, strict=True))
+    return state
+
+
+def save_checkpoint(path: Path, state: dict[str, Any], *, keep: bool = False) -> None:
+    """Write a checkpoint of tensors, numbers and text; with `keep`, the one before stays as `.old`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        torch.save({**state, "sha256": digest(state)}, file)
+        if keep and path.exists():
+            file.flush()
+            os.fsync(file.fileno())  # before the old one loses its name
+            path.replace(path.with_suffix(".old"))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint; an `InputError` where it cannot be read or its content differs from its digest."""
+    state = weights.read(path)
+    if state.pop("sha256", None) != digest(state):
+        raise InputError("the checkpoint's content differs from its sha256", "delete it and train again", path)
+    return state
+
+
+def newest_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The last whole checkpoint of an unfinished run, `path` or the one before it; None where there never was one."""
+    found = [candidate for candidate in (path, path.with_suffix(".old")) if candidate.exists()]
+    for candidate in found:
+        with suppress(InputError):
+            return load_checkpoint(candidate)
+    return load_checkpoint(found[0]) if found else None
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of nested dicts and lists of tensors, numbers and text."""
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _feed(sha: hashlib._Hash, value: Any) -> None:
+    if isinstance(value, Tensor):
+        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        sha.update(f"dict{len(value)}".encode())
+        for key, item in value.items():
+            sha.update(repr(key).encode())
+            _feed(sha, item)
+    elif isinstance(value, list | tuple):
+        sha.update(f"list{len(value)}".encode())
+        for item in value:
+            _feed(sha, item)
+    else:
+        sha.update(repr(value).encode())
