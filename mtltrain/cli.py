@@ -83,6 +83,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
     fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
     fit.add_argument("--deterministic", action="store_true", help="the same bits on a GPU each time, slower")
+    fit.add_argument("--cuda-graph", action="store_true", help="a GPU's steps as one CUDA graph; not yet tried on one")
     fit.set_defaults(run=_fit, **asdict(Settings()) | {"device": "auto"})
 
 
@@ -105,6 +106,7 @@ def _fit(args: argparse.Namespace) -> None:
         weights=args.weights,
         positive=args.positive,
         order=args.label_order,
+        graph=args.cuda_graph,
         log=lambda line: print(line, flush=True),
         watch=lambda batches, title: tqdm(batches, title, disable=None, leave=False),
     )

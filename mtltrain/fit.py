@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 import re
 import resource
@@ -23,7 +22,11 @@ from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line
 from . import Settings, metrics, models, weights
 from .checkpoints import Saver, load_checkpoint, newest_checkpoint
 from .data import Cohort
+from .graph import GraphedStep
 from .tasks import Characteristic, targets
+
+LOOK = {"cpu": 1, "cuda": 100}
+"""After how many steps to see whether all were finite: a GPU is not waited for at each."""
 
 Watch = Callable[[Sequence[Tensor], str], Iterable[Tensor]]
 """Wraps an epoch's batches to show progress; the text says which epoch of which run."""
@@ -71,12 +74,19 @@ def pick_device(name: str) -> torch.device:
 
 
 def train(
-    run: Run, folder: Path, start: Mapping[str, Tensor], log: Callable[[str], None], watch: Watch
+    run: Run,
+    folder: Path,
+    start: Mapping[str, Tensor],
+    log: Callable[[str], None],
+    watch: Watch,
+    *,
+    graph: bool = False,
 ) -> list[dict[str, float]]:
     """Train one run from its last checkpoint on, leaving best.pt in `folder`; the history, one dict per epoch.
 
     Seeds are derived from (seed, epoch), so an interrupted run needs no generator's state to go on as if nothing had
-    happened: on a CPU, with the same number of threads, its final weights are the same bits.
+    happened: on a CPU, with the same number of threads, its final weights are the same bits. With `graph`, on a GPU,
+    the steps of full batches are one CUDA graph.
 
     Raises
     ------
@@ -85,20 +95,45 @@ def train(
     """
     with torch.random.fork_rng(["cuda"] if run.settings.device == "cuda" else []):
         torch.manual_seed(number("initial", run.seed))
-        session = _Session(run, start)
+        session = _Session(run, start, capturable=graph)
         session.resume(folder / "last.pt", log)
+        step = GraphedStep(session.step, run.settings.batch_size) if graph else session.step
         with Saver(folder, run.identity, session.device.type) as saver:
             while session.unfinished():
-                session.epoch(watch)
+                session.epoch(watch, step)
                 session.save(saver)
                 log(f"{run.name} " + "  ".join(f"{k} {v:.4g}" for k, v in session.history[-1].items()))
     return session.history
 
 
+class _Tally:
+    """What an epoch's steps came to, on the device, so that none has to be waited for.
+
+    `loss` is the sum over the patches; `made` the number of steps before the first that was not finite; `stopped` is 1
+    from that one on, which makes fused Adam leave everything as it is.
+    """
+
+    def __init__(self, device: torch.device):
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.made = torch.zeros((), dtype=torch.int64, device=device)
+        self.stopped = torch.zeros((), device=device)
+
+    def reset(self) -> None:
+        for tensor in (self.loss, self.made, self.stopped):
+            tensor.zero_()
+
+    def add(self, loss: Tensor, size: Tensor, patches: int) -> None:
+        """A batch's mean loss, and the size of its gradient."""
+        finite = (loss + 0 * size).isfinite()
+        self.stopped.copy_(torch.maximum(self.stopped, (~finite).float()))
+        self.made.add_(self.stopped == 0)
+        self.loss.add_(loss, alpha=patches)
+
+
 class _Session:
     """A network in training: the state that a checkpoint holds, and the data it is trained on."""
 
-    def __init__(self, run: Run, start: Mapping[str, Tensor]):
+    def __init__(self, run: Run, start: Mapping[str, Tensor], *, capturable: bool = False):
         self.run, self.history = run, list[dict[str, float]]()
         self.train, self.val = run.cohort.patches["train"], run.cohort.patches["val"]
         self.device = self.train.hu.device
@@ -106,7 +141,9 @@ class _Session:
         if run.arch.endswith("tl"):
             models.load_pretrained(self.net, start)
         groups = models.parameter_groups(self.net, run.settings.lr, run.arch.endswith("tl"))
-        self.optimizer = torch.optim.Adam(groups, lr=run.settings.lr, fused=True)
+        self.optimizer = torch.optim.Adam(groups, lr=run.settings.lr, fused=True, capturable=capturable)
+        self.tally = _Tally(self.device)
+        self.optimizer.found_inf = self.tally.stopped  # type: ignore[attr-defined]  # as torch's GradScaler gives it
         self.label = torch.from_numpy(run.cohort.label).to(self.device)
         self.levels = targets(run.cohort, run.tasks).to(self.device)
         counts = self.label[self.train.lesion.unique()].bincount(minlength=len(run.cohort.classes))
@@ -118,7 +155,10 @@ class _Session:
             return
         refuse_difference(state["run"], self.run.identity, path)
         self.net.load_state_dict(state["model"])
+        capturable = self.optimizer.defaults["capturable"]
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["capturable"] = capturable  # whichever way the run was begun
         self.history = state["history"]
         begun, device = state["run"]["device"], self.run.settings.device
         log(f"{self.run.name} goes on after epoch {len(self.history)}" + f", begun on {begun}" * (begun != device))
@@ -132,15 +172,20 @@ class _Session:
         settings, done = self.run.settings, len(self.history)
         return done < settings.epochs and done - self.best() < settings.patience
 
-    def epoch(self, watch: Watch) -> None:
+    def epoch(self, watch: Watch, step: Callable[[Tensor], None]) -> None:
         epoch = len(self.history) + 1
         torch.manual_seed(number("dropout", self.run.seed, epoch))
         order = torch.from_numpy(shuffled(len(self.train), self.run.seed, epoch)).to(self.device)
         self.net.train()
-        total = 0.0
-        for batch in watch(order.split(self.run.settings.batch_size), f"{self.run.name} epoch {epoch}"):
-            total += self.step(batch) * len(batch)
-        self.history.append({"epoch": epoch, "train_loss": total / len(order), "val_auc": self.validate()})
+        self.tally.reset()
+        batches = order.split(self.run.settings.batch_size)
+        for k, batch in enumerate(watch(batches, f"{self.run.name} epoch {epoch}"), 1):
+            step(batch)
+            if k % LOOK[self.device.type] == 0:
+                self.look(batches)
+        self.look(batches)
+        loss = float(self.tally.loss) / len(order)
+        self.history.append({"epoch": epoch, "train_loss": loss, "val_auc": self.validate()})
 
     def validate(self) -> float:
         """AUC of the validation lesions, macro one-vs-rest with more than two classes."""
@@ -158,17 +203,22 @@ class _Session:
         levels = self.levels[lesion]
         return models.multitask_loss(major, self.label[lesion], auxiliary, levels, shares, self.class_weights)
 
-    def step(self, batch: Tensor) -> float:
-        """One optimiser step; refuses to make it with a loss or gradient that is not finite."""
+    def step(self, batch: Tensor) -> None:
+        """An optimiser step, not made if its loss or gradient, or that of a step before it, is not finite.
+
+        Nothing in it waits for the device; `look` does.
+        """
         loss = self.loss(batch)
         loss.backward()
         size = torch.nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
-        value = float(loss.detach() + 0 * size)
-        if not math.isfinite(value):
-            raise self.not_finite(self.train.lesion[batch])
+        self.tally.add(loss.detach(), size, len(batch))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return value
+
+    def look(self, batches: Sequence[Tensor]) -> None:
+        """Wait for the steps so far; raise if one could not be made."""
+        if self.tally.stopped:
+            raise self.not_finite(self.train.lesion[batches[int(self.tally.made)]])
 
     def not_finite(self, lesion: Tensor) -> CtpatchError:
         rows = self.run.cohort.lesions.iloc[sorted(set(lesion.tolist()))]

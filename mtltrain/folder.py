@@ -53,10 +53,11 @@ def fit_folder(
     weights: Path | None = None,
     positive: str | None = None,
     order: Sequence[str] | None = None,
+    graph: bool = False,
     log: Callable[[str], None] = lambda line: None,
     watch: fit.Watch = lambda batches, title: batches,
 ) -> dict[str, Any]:
-    """Train each architecture with each seed, compare them, and leave everything in `out`.
+    """Train each architecture with each seed, compare them, and leave everything in `out`; `graph` as in `fit.train`.
 
     Returns
     -------
@@ -70,6 +71,8 @@ def fit_folder(
         architectures, pre-trained weights cannot be had, or `out` is in use or holds runs of another store or other
         settings.
     """
+    if graph and settings.device != "cuda":
+        raise InputError(f"--cuda-graph, but the device is {settings.device}", "leave it out, or use --device cuda")
     with open_store(path) as store, fit.guarded(settings):
         cohort = read_cohort(store, positive, order, settings.device, named(settings.backbone).normalisation)
         table, tasks = select(cohort)
@@ -92,7 +95,7 @@ def fit_folder(
             for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
                 leftover.unlink()
             for run in _unfinished(runs, out):
-                history = fit.train(run, out / run.name, start, log, watch)
+                history = fit.train(run, out / run.name, start, log, watch, graph=graph)
                 _finish(run, out / run.name, pd.DataFrame(history))
             write(out / "data_card.md", data_card(store))
             return _evaluate(out, cohort, config["selection"], flow(store))

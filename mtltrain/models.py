@@ -106,7 +106,8 @@ def initialise(net: nn.Module) -> None:
 def forward(net: Network, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Logits of `pictures` (N, 3, 224, 224), in float32; on a GPU the network itself computes in bfloat16."""
     pictures = pictures.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cuda", torch.bfloat16, enabled=pictures.is_cuda):
+    # a cache of the weights' casts must not outlive the capture of a CUDA graph, and no weight is used twice
+    with torch.autocast("cuda", torch.bfloat16, enabled=pictures.is_cuda, cache_enabled=False):
         major, auxiliary = net(pictures)
     return major.float(), [logits.float() for logits in auxiliary]
 

@@ -82,6 +82,63 @@ def test_gradient_that_is_not_finite(whole, tmp_path, monkeypatch):
         train(whole[0], tmp_path)
 
 
+def session_of(path):
+    torch.manual_seed(0)
+    with open_store(path) as store:
+        cohort = read_cohort(store)
+    return fit._Session(fit.Run("mtl-ri", 0, SETTINGS, cohort, select(cohort)[1]), {})
+
+
+def state_of(session):
+    return checkpoints.digest([dict(session.net.named_parameters()), session.optimizer.state_dict()])
+
+
+@pytest.mark.parametrize("look", [1, 2, 1000])
+@pytest.mark.parametrize("poisoned", [{0}, {1, 2}, {2}, {1}])
+def test_a_bad_step_is_not_made_whenever_it_is_noticed(whole, monkeypatch, poisoned, look):
+    """Nor any after it: weights and optimiser are those of the steps before, and its own lesions are named."""
+    session, twin, loss, batches = session_of(whole[0]), session_of(whole[0]), fit._Session.loss, []
+
+    def bad(self, batch):
+        return loss(self, batch) * (float("inf") if any(batch is batches[k] for k in poisoned) else 1)
+
+    def watch(items, title):
+        batches.extend(items)
+        return items
+
+    with monkeypatch.context() as patch:
+        patch.setitem(fit.LOOK, "cpu", look)
+        patch.setattr(fit._Session, "loss", bad)
+        with pytest.raises(CtpatchError) as error:
+            session.epoch(watch, session.step)
+    torch.manual_seed(fit.number("dropout", 0, 1))
+    twin.net.train()
+    for batch in batches[: min(poisoned)]:
+        twin.step(batch)
+    if poisoned != {0}:  # else the optimiser has no state yet, or zeros
+        assert state_of(session) == state_of(twin)
+    assert checkpoints.digest(dict(session.net.named_parameters())) == checkpoints.digest(
+        dict(twin.net.named_parameters())
+    )
+    rows = session.run.cohort.lesions.iloc[sorted(set(session.train.lesion[batches[min(poisoned)]].tolist()))]
+    names = ", ".join(f"{p}/{k}" for p, k in zip(rows["patient_id"], rows["lesion_id"], strict=True))
+    assert f"in epoch 1, in a batch of lesions {names}; the step was not made" in str(error.value)
+
+
+def test_the_loss_of_an_epoch_is_the_mean_over_its_patches(whole, monkeypatch):
+    session, seen, loss = session_of(whole[0]), [], fit._Session.loss
+
+    def told(self, batch):
+        value = loss(self, batch)
+        seen.append((float(value.detach()), len(batch)))
+        return value
+
+    monkeypatch.setattr(fit._Session, "loss", told)
+    session.epoch(lambda batches, title: batches, session.step)
+    assert session.history[0]["train_loss"] == sum(value * n for value, n in seen) / 24
+    assert [n for _, n in seen] == [10, 10, 4]
+
+
 def test_other_errors_are_not_called_out_of_memory(whole, tmp_path, monkeypatch):
     def broken(*args):
         raise RuntimeError("a bug")
