@@ -18,7 +18,7 @@ from ctpatch import open_store
 from mtltrain import Settings, fit
 from mtltrain.cli import ARCHS
 from mtltrain.data import PatchDataset, read_cohort
-from mtltrain.models import multitask_loss
+from mtltrain.models import forward, multitask_loss
 from mtltrain.tasks import select
 
 BATCH = 50
@@ -56,18 +56,15 @@ def designed(run: fit.Run, steps: int) -> dict[str, float]:
             clock = Clock(device)
         lesion, hu = session.train.lesion[batch], session.train.hu[batch]
         clock.lap("gather")
-        pictures = session.train.rendering.pictures(hu).contiguous(memory_format=torch.channels_last)
+        pictures = session.train.rendering.pictures(hu)
         clock.lap("render")
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
-            major, auxiliary = session.net(pictures)
-        loss = multitask_loss(
-            major.float(), session.label[lesion], [a.float() for a in auxiliary], session.levels[lesion], weights
-        )
+        major, auxiliary = forward(session.net, pictures)
+        loss = multitask_loss(major, session.label[lesion], auxiliary, session.levels[lesion], weights)
         clock.lap("forward")
         loss.backward()
         clock.lap("backward")
         size = torch.nn.utils.get_total_norm([p.grad for p in session.net.parameters() if p.grad is not None])
-        float(loss.detach() + 0 * size)
+        session.tally.add(loss.detach(), size, len(batch))
         clock.lap("check")
         session.optimizer.step()
         session.optimizer.zero_grad()
@@ -83,7 +80,11 @@ def plain(store, run: fit.Run, device: torch.device, steps: int, workers: int) -
     names = [name.removeprefix("aux_") for name in cohort.lesions if name.startswith("aux_")]
     columns = [names.index(task.name) for task in tasks]
     loader = torch.utils.data.DataLoader(
-        PatchDataset(store, "train"), BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0
+        PatchDataset(store, "train"),
+        run.settings.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
     )
     clock, done = Clock(device), 0
     while done < steps + WARM_UP:

@@ -195,7 +195,7 @@ def test_other_processes(path, method):
     with open_store(path) as store:
         part = store.split("train")
         here = _digest(part)  # its file is open before the fork
-        with multiprocessing.get_context(method).Pool(2) as pool:
+        with multiprocessing.get_context(method).Pool(1) as pool:
             assert pool.map(_digest, [part, part]) == [here, here]
         again = pickle.loads(pickle.dumps(part))
         assert _digest(again) == here

@@ -207,8 +207,7 @@ def harm(path, damage):
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 1e9])
-@pytest.mark.parametrize("step", [3, 6])
+@pytest.mark.parametrize(("step", "share"), [(3, 0.02), (6, 0.0), (6, 1e9)])
 def test_143_killed_while_it_is_saved_beside_the_training(toy, whole, tmp_path, step, share):
     """Whether nothing of an epoch, part of it or all has been written: the same end."""
 
