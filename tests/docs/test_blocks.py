@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from mtltrain import Settings, backbones, cases, cli, figures, models
 
 MOST_NOT_RUN = 12
 """Blocks of all pages that no test can run: installations, downloads, batch systems."""
+UNFENCED = {"results.md", "study"}
+"""Pages of results: what made them stands there as a record, and takes days."""
 
 
 def _toy(folder: Path) -> None:
@@ -102,6 +105,11 @@ def test_the_blocks_of_a_page(path: Path, tmp_path: Path, monkeypatch: pytest.Mo
     if page.lacking:
         lacking = ", ".join(sorted({*page.lacking.values()}))
         pytest.skip(f"not installed: {lacking}; the other {len(page.ran)} blocks ran")
+
+
+@pytest.mark.parametrize("path", [path for path in pages.PAGES if not UNFENCED & {*path.parts}], ids=lambda p: p.name)
+def test_no_code_hides_in_an_indent(path: Path) -> None:
+    assert not re.search(r"^(?![-*|>0-9 ]).*\n\n {4,}\S", path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_few_blocks_are_not_run() -> None:
