@@ -6,8 +6,12 @@ with a less sharp margin.
 
 from __future__ import annotations
 
+import atexit
 import csv
+import shutil
+import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,8 @@ SPACING = (1.25, 1.25)
 STEP = 3.0
 FAT, TISSUE, LESION = -90, 45, 110
 LESION_SLICES = range(5, 10)
+MOST = 14
+"""Patients there are."""
 DISEASES = ("benign", "malignant")
 
 
@@ -54,13 +60,27 @@ def _share(k: int) -> float:
     return float(np.sqrt(max(0.0, 1 - ((k - middle) / 2.5) ** 2)))
 
 
-def write_hospital(folder: Path, patients: int = 14) -> list[str]:
+@cache
+def _written() -> Path:
+    """The folder as `write_hospital` wrote it first in this process."""
+    kept = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, kept, ignore_errors=True)
+    for i, name in enumerate(_names(MOST)):
+        write_patient(kept / name, name, seed=i, size=5.0 + 4 * (i % 2) + i % 3)
+    return kept
+
+
+def write_hospital(folder: Path, patients: int = MOST) -> list[str]:
     """Patients P01, P02, … below `folder/hospital`, and what the clinic knows of them in `folder/diagnoses.csv`."""
-    names = [f"P{i:02d}" for i in range(1, patients + 1)]
-    for i, name in enumerate(names):
-        write_patient(folder / "hospital" / name, name, seed=i, size=5.0 + 4 * (i % 2) + i % 3)
-    write_diagnoses(folder / "diagnoses.csv", names)
-    return names
+    shutil.copytree(_written(), folder / "hospital")
+    for name in _names(MOST)[patients:]:
+        shutil.rmtree(folder / "hospital" / name)
+    write_diagnoses(folder / "diagnoses.csv", _names(patients))
+    return _names(patients)
+
+
+def _names(patients: int) -> list[str]:
+    return [f"P{i:02d}" for i in range(1, patients + 1)]
 
 
 def write_diagnoses(path: Path, names: Iterable[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,14 @@ import pages
 import pytest
 import synthetic
 import torch
+from PIL import Image
 from torch import nn
 from toystore import write_store
 
 from ctpatch.build.run import build
 from ctpatch.recipe import BuildOptions, Recipe
-from mtltrain import Settings, backbones, cases, cli, figures, models
+from ctpatch.report import plots
+from mtltrain import Settings, backbones, cases, cli, figures, metrics, models
 
 MOST_NOT_RUN = 12
 """Blocks of all pages that no test can run: installations, downloads, batch systems."""
@@ -39,6 +42,10 @@ def _hospital(folder: Path) -> None:
     hospital.write_hospital(folder)
 
 
+def _clinic(folder: Path) -> None:
+    hospital.write_hospital(folder, 8)
+
+
 def _hospital_as_it_is(folder: Path) -> None:
     hospital.write_hospital(folder)
     hospital.write_oddities(folder)
@@ -52,18 +59,27 @@ def _built(folder: Path) -> None:
         for name, label in zip(names, 3 * ["benign", "malignant"], strict=True)
     ]
     manifest = synthetic.write_manifest(folder / "cohort.csv", rows)
-    build(manifest, folder / "cohort.h5", BuildOptions(Recipe(patches=25, augment=1)))
+    build(manifest, folder / "cohort.h5", BuildOptions(Recipe(patches=13, augment=1)))
 
 
 PREPARED = {
     "README.md": _hospital,
     "tutorial.md": _hospital_as_it_is,
-    "manifest.md": _hospital,
+    "manifest.md": _clinic,
     "store.md": _built,
     "lidc.md": archive.write_archive,
     "reading.md": _toy,
     "training.md": _toys,
 }
+
+
+def _blank() -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (2 * figures.DPI, figures.DPI)).save(file, "PNG")
+    return file.getvalue()
+
+
+BLANK = _blank()
 
 
 class Small(nn.Sequential):
@@ -77,20 +93,22 @@ class Small(nn.Sequential):
 
 @dataclass(frozen=True)
 class Brief(Settings):
-    """Two epochs at most."""
+    """One epoch, whatever is asked for."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "epochs", min(self.epochs, 2))
+        object.__setattr__(self, "epochs", 1)
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The networks are small, the epochs two at most, and figures coarse, whatever the page says."""
+    """Small networks, one epoch and blank plots, whatever the page says: these have tests of their own."""
     torch.set_num_threads(1)
     monkeypatch.setattr(backbones.Torchvision, "_build", lambda self: Small())
     monkeypatch.setattr(models, "WIDTH", 16)
+    monkeypatch.setattr(figures, "png", lambda figure: BLANK)
+    monkeypatch.setattr(plots, "svg_uri", lambda figure: "data:,")
     monkeypatch.setattr(figures, "RESAMPLES", 20)
-    monkeypatch.setattr(figures, "DPI", 20)
+    monkeypatch.setattr(metrics, "RESAMPLES", 50)
     monkeypatch.setattr(cases, "SHOWN", 2)
     monkeypatch.setattr(cli, "Settings", Brief)
 

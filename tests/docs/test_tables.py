@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -138,10 +138,10 @@ def test_windows_and_version() -> None:
 # ---------------------------------------------------------------- errors
 
 
-def sources() -> Iterator[ast.Module]:
-    for package in (ctpatch, mtltrain):
-        for path in Path(package.__file__ or "").parent.rglob("*.py"):
-            yield ast.parse(path.read_text(encoding="utf-8"))
+@cache
+def sources() -> list[ast.Module]:
+    paths = [path for package in (ctpatch, mtltrain) for path in Path(package.__file__).parent.rglob("*.py")]
+    return [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
 
 
 def kinds() -> set[str]:
