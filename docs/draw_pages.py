@@ -1,8 +1,8 @@
 """Draw docs/report.png and docs/comparison.png, the two pages on simulated nodules, in headless Chromium.
 
-    make ggn
-    ctpatch report ggn/ggn.h5 --manifest ggn/cohort/ggn.csv --out ggn/ggn.html
-    .venv/bin/python docs/draw_pages.py
+make ggn
+ctpatch report ggn/ggn.h5 --manifest ggn/cohort/ggn.csv --out ggn/ggn.html
+.venv/bin/python docs/draw_pages.py
 """
 
 import io
