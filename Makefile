@@ -1,6 +1,7 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store, its page -> comparison
 # make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see README
 # make test   lint, types and tests
+# make docs   the site of docs/, into build/site (open build/site/index.html)
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
 # make tally  every wrong or awkward input of the tests through the real commands, and how many are right
 # make oldest ctpatch's tests with the oldest supported dependencies (Python 3.11; tests/oldest.txt)
@@ -9,7 +10,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo agc ggn test lint tally fuzz oldest clean
+.PHONY: demo agc ggn test lint docs tally fuzz oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -45,6 +46,10 @@ agc/cohort/agc.csv ggn/cohort/ggn.csv: | .venv/.installed
 
 test: .venv/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo 'build/site/index.html; with search: $(BIN)/python -m http.server --directory build/site'
 
 fuzz: .venv/.installed
 	$(BIN)/python benchmarks/fuzz.py --minutes 60 --finds finds

@@ -317,7 +317,7 @@ def main() -> None:
     ALONE.close()
     inputs = [record for record in records if record["kind"] != "skipped" and record["commands"]]
     parts = {"versions": versions(), "sections": by_section(inputs), "cases": by_case(inputs)}
-    parts["tally"] = ["```", *tally.report(records)[-2:], "```"]
+    parts["tally"] = ["```text", *tally.report(records)[-2:], "```"]
     DOC.write_text(fill(DOC.read_text(encoding="utf-8"), parts), encoding="utf-8")
     print("\n".join(parts["sections"]))
     sys.exit(status)
