@@ -19,7 +19,7 @@ from ..lesion.lattice import LesionLattice, lesion_lattice
 from ..lesion.mask import mask_on_image
 from ..manifest import Row
 from ..patches.planes import Planes, center_plane, lesion_rng, random_planes
-from ..patches.render import render
+from ..patches.render import rendered
 from ..patches.sample import patch_extent, sample_planes
 from ..recipe import SIZE, Recipe
 from ..store.records import Lesion, Patches, deflate
@@ -81,7 +81,7 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
     hu, outside = sample_planes(plan.image, planes, recipe.spacing_mm)
     images = {"hu": deflate("hu", hu)}
     if recipe.rgb:
-        images["rgb"] = deflate("rgb", render(hu))
+        images["rgb"] = deflate("rgb", rendered(hu))
     columns = {
         "plane": planes.plane,
         "copy": planes.copy,

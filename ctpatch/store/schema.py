@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -37,6 +38,11 @@ class Column:
 
     dtype: str
     tail: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Size of one element of numbers."""
+        return np.dtype(self.dtype).itemsize * math.prod(self.tail)
 
 
 TEXT = "text"
