@@ -11,6 +11,7 @@ import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -229,8 +230,17 @@ def inputs_digest(row: Row) -> str:
     files = [place for place in places if not place.is_dir()]
     for place in places:
         files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
-    lines = sorted(f"{f.name}\0{f.stat().st_size}\0{f.stat().st_mtime_ns}" for f in files if f.is_file())
+    lines = sorted(f"{f.name}\0{s.st_size}\0{s.st_mtime_ns}" for f in files if (s := _file_status(f)))
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _file_status(path: Path) -> os.stat_result | None:
+    """A regular file's status; None for what is none, or not there."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _locked(path: Path, *, needed: bool) -> IO[bytes]:

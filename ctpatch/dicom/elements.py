@@ -14,6 +14,7 @@ _VRS = frozenset(
     b"AE AS AT CS DA DS DT FL FD IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
 _LONG_VR = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
+_START, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
 _DEEPEST = 32
 FIRST_READ = 8192
 
@@ -27,14 +28,19 @@ class ElementReader:
 
     def at(self, position: int, count: int) -> bytes:
         """`count` bytes from `position` on; an `InputError` where the file is cut off."""
-        if position < self.base or position + count > self.base + len(self.buffer):
-            if position + count > self.size:
-                lacking = position + count - self.size
-                raise InputError(
-                    f"the file is cut off: {lacking} bytes or more are lacking", "copy it again", self.path
-                )
-            self.base, self.buffer = position, os.pread(self.handle, max(count, FIRST_READ), position)
-        return self.buffer[position - self.base : position - self.base + count]
+        start = self._reach(position, count)
+        return self.buffer[start : start + count]
+
+    def _reach(self, position: int, count: int) -> int:
+        """Where in the buffer `position` lies, once `count` bytes from there on are in it."""
+        start = position - self.base
+        if 0 <= start <= len(self.buffer) - count:
+            return start
+        if position + count > self.size:
+            lacking = position + count - self.size
+            raise InputError(f"the file is cut off: {lacking} bytes or more are lacking", "copy it again", self.path)
+        self.base, self.buffer = position, os.pread(self.handle, max(count, FIRST_READ), position)
+        return 0
 
     def meta(self) -> tuple[int, str]:
         """Where the data set begins, and the transfer syntax."""
@@ -54,20 +60,20 @@ class ElementReader:
         if position + 8 > self.size:
             return said
         start = self.at(position, 8)
-        length = struct.unpack("<I", start[4:])[0]
+        length = _LENGTH.unpack(start[4:])[0]
         named = start[4:6] in _VRS
         fits = position + 8 + length <= self.size
         return named if named != said and (named or fits) else said
 
     def element(self, position: int, explicit: bool) -> tuple[int, bytes, int, int]:
         """Tag, VR, length and the value's position of the element at `position`."""
-        group, number, vr, length = struct.unpack("<HH2sH", self.at(position, 8))
+        group, number, vr, length = _START.unpack_from(self.buffer, self._reach(position, 8))
         tag = group << 16 | number
         if not explicit or group == 0xFFFE:
-            return tag, b"", struct.unpack("<I", self.at(position + 4, 4))[0], position + 8
+            return tag, b"", _LENGTH.unpack_from(self.buffer, position + 4 - self.base)[0], position + 8
         if vr in _LONG_VR:
-            return tag, vr, struct.unpack("<I", self.at(position + 8, 4))[0], position + 12
-        if not (vr.isalpha() and vr.isupper()):
+            return tag, vr, _LENGTH.unpack_from(self.buffer, self._reach(position + 8, 4))[0], position + 12
+        if vr not in _VRS and not (vr.isalpha() and vr.isupper()):
             raise InputError(f"element ({group:04x},{number:04x}) is garbled", "copy or re-export the file", self.path)
         return tag, vr, length, position + 8
 

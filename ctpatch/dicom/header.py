@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,6 +103,8 @@ _ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file doe
     (False, True): EXPLICIT_LITTLE,
     (False, False): BIG_ENDIAN,
 }
+_REMEMBERED = 4096
+"""Values whose text is kept: most elements of a series say the same in every file."""
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what macOS leaves beside files on foreign disks, named like them
 
 
@@ -155,13 +158,19 @@ class Header:
 
 def finite(keyword: str, text: str, count: int, path: Path) -> tuple[float, ...]:
     """`count` finite decimal numbers; an InputError when the text is not that."""
-    try:
-        values = tuple(decimal(part) for part in text.split("\\"))
-    except ValueError:
-        values = ()
+    values = _decimals(text)
     if len(values) != count or not all(abs(value) < float("inf") for value in values):
         raise InputError(f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", path)
     return values
+
+
+@lru_cache(_REMEMBERED)
+def _decimals(text: str) -> tuple[float, ...]:
+    """Numbers joined by backslashes; none where one of them is no number."""
+    try:
+        return tuple(decimal(part) for part in text.split("\\"))
+    except ValueError:
+        return ()
 
 
 def read_header(path: Path) -> Header | None:
@@ -215,13 +224,15 @@ def _by_elements(reader: ElementReader) -> Header | None:
             return Header(reader.path, syntax, values, pixels)
         position = reader.skip(body, length, explicit and vr != b"UN")
         keyword = TAGS.get(tag)
+        if not keyword:
+            continue
         if keyword in values:
             raise InputError(f"{keyword} is there twice", "copy or re-export the file", reader.path)
         if keyword in _SEQUENCES:
             values[keyword] = "present"
-        elif keyword and length == UNDEFINED:
+        elif length == UNDEFINED:
             raise InputError(f"{keyword} is garbled", "copy or re-export the file", reader.path)
-        elif keyword:
+        else:
             values[keyword] = _value(keyword, vr.decode(), reader.at(body, length))
     return Header(reader.path, syntax, values, None)
 
@@ -282,6 +293,7 @@ def raw_value(keyword: str, element: Any) -> str | int:
     return _value(keyword, element.VR or "", element.value or b"", order)
 
 
+@lru_cache(_REMEMBERED)
 def _value(keyword: str, vr: str, raw: bytes, order: Literal["little", "big"] = "little") -> str | int:
     """An element's value; of a number that is of another kind than it should be, a text that is none."""
     if (keyword in _BINARY and vr not in _BINARY_VR) or (keyword in _DECIMAL and vr not in _DECIMAL_VR):

@@ -106,7 +106,8 @@ def _files(path: Path) -> list[Path]:
         return [path]
     files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse_folder) for name in names)
     # a pipe would hang; a broken link may have been a slice, and is refused when it is opened
-    return sorted(file for file in files if file.is_file() or not file.exists())
+    kept = (file for file in files if file.is_file() or not file.exists())
+    return sorted(kept, key=lambda file: file.parts)  # as paths are sorted, but each is taken apart once
 
 
 def _refuse_folder(error: OSError) -> None:
