@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -134,9 +135,9 @@ def longest_diameter(mask: VoxelROI, stack: SliceStack) -> float:
         if not len(rows):
             continue
         first, last = layer[rows].argmax(axis=1), layer.shape[1] - 1 - layer[rows, ::-1].argmax(axis=1)
-        ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * stack.spacing
-        longest = max(longest, float(np.linalg.norm(ends[:, None] - ends, axis=2).max()))
-    return longest
+        y, x = np.tile(rows, 2) * stack.spacing[0], np.concatenate([first, last]) * stack.spacing[1]
+        longest = max(longest, float((np.subtract.outer(y, y) ** 2 + np.subtract.outer(x, x) ** 2).max()))
+    return math.sqrt(longest)
 
 
 def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:

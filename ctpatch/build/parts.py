@@ -72,7 +72,11 @@ class FinishedPart:
                 "images": {name: [len(stream) for stream in streams] for name, streams in images.items()},
             }
         ).tobytes()
-        pieces: list[Stream] = [len(header).to_bytes(8, "little"), header, *(values.tobytes() for values in columns.values())]
+        pieces: list[Stream] = [
+            len(header).to_bytes(8, "little"),
+            header,
+            *(values.tobytes() for values in columns.values()),
+        ]
         pieces += [stream for streams in images.values() for stream in streams]
         check = 0
         with writing(path.parent.name), replacing(path, private=True) as file:
