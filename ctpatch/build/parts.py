@@ -6,6 +6,7 @@ They lie in a folder beside the store (`OUT.parts`) together with a lock and the
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
@@ -231,20 +232,23 @@ def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
 def inputs_digest(row: Row) -> str:
     """Digest of names, sizes and times of the files a row is made from: have they changed since?"""
     places = [path for path in (row.image, row.mask) if path is not None]
-    files = [place for place in places if not place.is_dir()]
+    files = [str(place) for place in places if not place.is_dir()]
     for place in places:
-        files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
-    lines = sorted(f"{f.name}\0{s.st_size}\0{s.st_mtime_ns}" for f in files if (s := _file_status(f)))
+        files += [os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names]
+    lines = sorted(filter(None, map(_told_of_file, files)))
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def _file_status(path: Path) -> os.stat_result | None:
-    """A regular file's status; None for what is none, or not there."""
+def _told_of_file(path: str) -> str:
+    """A regular file's name, size and time; nothing of what is none, or not there."""
     try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    return status if stat.S_ISREG(status.st_mode) else None
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return ""
+        raise
+    told = f"{os.path.basename(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+    return told if stat.S_ISREG(status.st_mode) else ""
 
 
 def _locked(path: Path, *, needed: bool) -> IO[bytes]:

@@ -116,13 +116,15 @@ def _sample_inside(hu, corner, offsets, scale, start, column, row, values):  # t
     sx, sy, sz, cx, cy, cz = start[0], start[1], start[2], column[0], column[1], column[2]
     rx, ry, rz = row[0], row[1], row[2]
     for a in range(SIZE):
+        w = 0.0
         for b in range(SIZE):
             px, py, pz = sx + b * cx + a * rx, sy + b * cy + a * ry, sz + b * cz + a * rz
-            while k < last and pz >= z[k + 1]:
-                k += 1
-            while k > 0 and pz < z[k]:
-                k -= 1
-            w = min(max((pz - z[k]) / (z[k + 1] - z[k]), 0.0), 1.0)
+            if b == 0 or cz != 0.0:  # a row along the slices has one share of them
+                while k < last and pz >= z[k + 1]:
+                    k += 1
+                while k > 0 and pz < z[k]:
+                    k -= 1
+                w = min(max((pz - z[k]) / (z[k + 1] - z[k]), 0.0), 1.0)
             x, y = (px - x0) * scale[0] - corner[1], (py - y0) * scale[1] - corner[0]
             i, j = int(x), int(y)
             lower = _between(hu, k, i, j, x - i, y - j)
