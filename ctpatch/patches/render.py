@@ -65,7 +65,7 @@ def _taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     return index, (place - _PARTS * index).astype(np.int32)
 
 
-@compiled()
+@compiled(nogil=True)
 def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
     wide = np.empty((SIZE, RENDERED_SIZE), np.int32)
     line = np.empty((3, RENDERED_SIZE), np.uint8)

@@ -8,6 +8,8 @@ beyond it is air, never blended.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +19,16 @@ from ..images.image import AIR, Box, Image
 from ..recipe import SIZE
 from .planes import Planes
 
+Sampler = Callable[[slice], tuple[NDArray[np.int16], NDArray[np.int64]]]
+
 
 def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Patches of an image, reading only the pixels around them.
+    """Patches of an image, reading only the pixels around them; see `sampler`."""
+    return sampler(image, planes, spacing)(slice(None))
+
+
+def sampler(image: Image, planes: Planes, spacing: float) -> Sampler:
+    """What samples some of an image's patches; the pixels around all of them are read here.
 
     Parameters
     ----------
@@ -30,31 +39,34 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
 
     Returns
     -------
-    (N, 64, 64) int16
-        HU: the float32 sample rounded half to even.
-    (N,) int64
-        How many pixels of each patch lie outside the image.
+    function of a slice of the planes
+        Threads may call it at once. It gives
+
+        (N, 64, 64) int16
+            HU: the float32 sample rounded half to even.
+        (N,) int64
+            How many pixels of each patch lie outside the image.
     """
-    start, column, row = planes.pixels(spacing)
+    pixels = start, column, row = planes.pixels(spacing)
     box = needed_box(image.stack, start, column, row)
-    values = np.empty((len(planes), SIZE, SIZE), np.float32)
-    outside = np.zeros(len(planes), np.int64)
     row_spacing, column_spacing = image.stack.spacing
-    first, last = box.slices
-    _sample(
+    around = (
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
         np.array(image.stack.shape),
-        image.stack.offsets[first:last],
+        image.stack.offsets[slice(*box.slices)],
         reach(image.stack.positions),
         np.array([1 / column_spacing, 1 / row_spacing]),
-        start,
-        column,
-        row,
-        values,
-        outside,
     )
-    return np.rint(values).astype(np.int16), outside
+
+    def sample(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        places = [each[some] for each in pixels]
+        values = np.empty((len(places[0]), SIZE, SIZE), np.float32)
+        outside = np.zeros(len(values), np.int64)
+        _sample(*around, *places, values, outside)
+        return np.rint(values).astype(np.int16), outside
+
+    return sample
 
 
 def needed_box(stack: SliceStack, start: Floats, column: Floats, row: Floats) -> Box:
@@ -84,7 +96,7 @@ def _range(start: int, stop: int, size: int) -> tuple[int, int]:
 
 
 # Scalars and unsigned indices: array views and the wrap-around of negative indices cost these loops a factor of 4.
-@compiled()
+@compiled(nogil=True)
 def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
     upright = (offsets[:, :2] == offsets[0, :2]).all()
     for n in range(len(values)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +20,9 @@ from . import schema
 from .disk import Sink, sync, writing
 from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, inflate, is_deflated
 from .schema import IMAGES, PATCHES
+
+_PIECE = 4
+"""Pictures that are rendered and hashed at once."""
 
 
 class StoreWriter:
@@ -220,14 +224,25 @@ class StoreWriter:
         raw = bytearray().join(inflate(stream, column.nbytes) for stream in images["hu"])
         hu = np.frombuffer(raw, column.dtype).reshape(-1, *column.tail)
         if "rgb" in self._images:
-            from ..patches.render import rendered
-
-            digest = self._digests[split, "rgb"]
-            for stream, picture in zip(images["rgb"], rendered(hu), strict=True):
-                if not is_deflated(stream, picture):
-                    raise ValueError("a picture that is not what its HU render to")
-                digest.update(picture.data)
+            self._digest_pictures(split, images["rgb"], hu)
         self._digests[split, "hu"].update(raw)
+
+    def _digest_pictures(self, split: str, streams: Sequence[Stream], hu: NDArray[np.int16]) -> None:
+        """Pictures are hashed by a thread while the next are rendered, in pieces that stay in the processor's cache."""
+        from ..patches.render import render
+
+        if len(streams) != len(hu):
+            raise ValueError(f"{len(streams)} pictures of {len(hu)} patches")
+        digest, hashed = self._digests[split, "rgb"], Future[None]()
+        hashed.set_result(None)
+        with ThreadPoolExecutor(1) as thread:
+            for start in range(0, len(hu), _PIECE):
+                pictures = render(hu[start : start + _PIECE])
+                if not all(map(is_deflated, streams[start : start + _PIECE], pictures)):
+                    raise ValueError("a picture that is not what its HU render to")
+                hashed.result()
+                hashed = thread.submit(digest.update, pictures.data)
+            hashed.result()
 
     def _append(self, split: str, name: str, streams: Sequence[Stream]) -> None:
         dataset, tail = self._file[f"{split}/{name}"], (0,) * len(PATCHES[name].tail)
