@@ -1,9 +1,8 @@
-"""The same lesion by what people write with the public libraries: each reads the series, rasterises and cuts patches.
+"""The same lesion by what people write with the public libraries: read the series, rasterise, resample, crop patches.
 
-`simpleitk_build` is everything that `ctpatch build` does: 300 patches, the moved copies resampled plane by plane,
-rendered, written. The others make only the 100 patches without copies, HU, and write nothing. `whole` resamples the whole
-volume to 0.5 mm and crops patches from that; with `first`, the part around the lesion is cropped before. TorchIO and
-MONAI are asked in their own way: a subject or dictionary, and a transform for each step.
+Each makes the 100 patches without copies, HU only, and writes nothing: a third of what `ctpatch build` does. The whole
+volume is resampled to 0.5 mm, or, with `first`, only the part around the lesion, cropped before. TorchIO and MONAI are
+asked in their own way: a subject or dictionary, and a transform for each step.
 """
 
 from __future__ import annotations
@@ -13,35 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-WINDOWS = ((-800, -200), (-200, 400), (-1000, 400))
 REACH = 18.0
 """mm beyond the lesion that its patches reach: half of 64 pixels, and rounding."""
-
-
-def simpleitk_build(folder: Path, out: Path, rgb: bool) -> None:
-    """The same 300 patches as a competent user of SimpleITK makes them."""
-    import h5py
-    import SimpleITK as sitk
-
-    image = read_series(folder)
-    fine_image, label = resampled(image, rasterise(image, folder / "rs.dcm"))
-    fine, points = sitk.GetArrayViewFromImage(fine_image), np.argwhere(sitk.GetArrayViewFromImage(label))
-    chosen, rng = choose(points)
-    angles, shifts = rng.uniform(-180, 180, (100, 2)), rng.uniform(-5, 5, (100, 2, 2))
-    hu = np.empty((300, 64, 64), np.int16)
-    for i, point in enumerate(chosen):
-        hu[3 * i] = np.rint(crop(fine, point, i % 3))
-        for g in range(2):
-            centre = np.array(fine_image.TransformIndexToPhysicalPoint([int(v) for v in point[::-1]]))
-            hu[3 * i + 1 + g] = np.rint(moved(image, centre, i % 3, angles[i, g], shifts[i, g]))
-    with h5py.File(out, "w") as file:
-        file.create_dataset("train/hu", data=hu, chunks=(1, 64, 64), compression="gzip")
-        if rgb:
-            shown = file.create_dataset(
-                "train/rgb", (300, 224, 224, 3), "u1", chunks=(1, 224, 224, 3), compression="gzip"
-            )
-            for i, patch in enumerate(hu):
-                shown[i] = render(patch)
 
 
 def read_series(folder: Path):
@@ -65,16 +37,16 @@ def resampled(image, label):
     return fine, sitk.Resample(label, fine, sitk.Transform(), sitk.sitkNearestNeighbor)
 
 
-def choose(points: np.ndarray) -> tuple[np.ndarray, np.random.Generator]:
-    """ctpatch's own draw of 100 of the lesion's points, and the generator for what follows."""
+def choose(points: np.ndarray) -> np.ndarray:
+    """ctpatch's own draw of 100 of the lesion's points."""
     seed = hashlib.sha256(b"ctpatch-1\x000\x00P1\x001").digest()[:16]
     rng = np.random.Generator(np.random.PCG64(int.from_bytes(seed, "big")))
-    return points[rng.integers(0, len(points), 100)], rng
+    return points[rng.integers(0, len(points), 100)]
 
 
 def crops(fine: np.ndarray, label: np.ndarray) -> np.ndarray:
     """100 patches (100, 64, 64) int16 out of a volume of 0.5 mm, (z, y, x) as its mask."""
-    chosen, _ = choose(np.argwhere(label))
+    chosen = choose(np.argwhere(label))
     return np.stack([np.rint(crop(fine, point, i % 3)).astype(np.int16) for i, point in enumerate(chosen)])
 
 
@@ -165,25 +137,3 @@ def crop(fine: np.ndarray, point: np.ndarray, plane: int) -> np.ndarray:
     columns = slice(max(column, 0), min(column + 64, flat.shape[1]))
     patch[rows.start - row : rows.stop - row, columns.start - column : columns.stop - column] = flat[rows, columns]
     return patch
-
-
-def moved(image, centre: np.ndarray, plane: int, angle: float, shift: np.ndarray) -> np.ndarray:
-    """64 × 64 on the turned and shifted plane."""
-    import SimpleITK as sitk
-
-    u, v = np.eye(3)[[(0, 1), (0, 2), (1, 2)][plane], :]
-    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
-    turned = (cos * u + sin * v, cos * v - sin * u)
-    origin = centre + shift[0] * u + shift[1] * v - 16 * (turned[0] + turned[1])
-    direction = np.stack([*turned, np.cross(*turned)], axis=1).ravel()
-    grid = ((64, 64, 1), sitk.Transform(), sitk.sitkLinear, origin, (0.5,) * 3, direction, -1024.0, sitk.sitkFloat32)
-    return sitk.GetArrayFromImage(sitk.Resample(image, *grid))[0]
-
-
-def render(patch: np.ndarray) -> np.ndarray:
-    """(224, 224, 3) uint8."""
-    from skimage.transform import resize
-
-    big = resize(patch.astype(np.float32), (224, 224), order=1, mode="edge", anti_aliasing=False, preserve_range=True)
-    levels = [np.clip((big - low) / (high - low), 0, 1) * 255 for low, high in WINDOWS]
-    return np.floor(np.stack(levels, axis=-1) + 0.5).astype(np.uint8)
