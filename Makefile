@@ -4,13 +4,14 @@
 # make docs   the site of docs/, into build/site (open build/site/index.html)
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
 # make tally  every wrong or awkward input of the tests through the real commands, and how many are right
+# make bench  what a build costs, against commit 988454f and what people write with other libraries: one JSON line a row
 # make oldest ctpatch's tests with the oldest supported dependencies (Python 3.11; tests/oldest.txt)
 # All set up their own virtual environment in .venv first; all they need is Python >= 3.11 and pip's registry.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo agc ggn test lint docs tally fuzz oldest clean
+.PHONY: demo agc ggn test lint docs tally fuzz bench oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -57,6 +58,28 @@ fuzz: .venv/.installed
 
 tally: .venv/.installed
 	$(BIN)/python tests/tally.py
+
+EARLIER := 988454f
+bench: build/bench/.installed build/$(EARLIER)/.installed build/bench/demo.h5
+	build/bench/bin/python benchmarks/bench.py --against build/$(EARLIER)/.venv/bin/python --demo demo/cohort/demo.csv
+	if test -e benchmarks/loaders.py; then build/bench/bin/python benchmarks/loaders.py build/bench/demo.h5; fi
+
+build/bench/.installed: pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv build/bench
+	build/bench/bin/python -m pip install --quiet --disable-pip-version-check \
+		--editable '.[train]' --requirement benchmarks/requirements.txt
+	touch $@
+
+build/bench/demo.h5: demo/cohort/demo.csv build/bench/.installed
+	build/bench/bin/ctpatch build --manifest demo/cohort/demo.csv --out $@ --jobs 2
+
+build/$(EARLIER)/.installed:
+	rm -rf build/$(EARLIER)
+	mkdir -p build/$(EARLIER)
+	git archive $(EARLIER) | tar -x -C build/$(EARLIER)
+	$(PYTHON) -m venv build/$(EARLIER)/.venv
+	build/$(EARLIER)/.venv/bin/python -m pip install --quiet --disable-pip-version-check --editable build/$(EARLIER)
+	touch $@
 
 oldest:
 	python3.11 -m venv build/oldest

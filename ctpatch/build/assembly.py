@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,12 @@ def _provenance(rows: tuple[Row, ...], options: BuildOptions, notes: dict[str, l
         "fold": list(options.fold) if options.fold else None,
         "keep_uids": options.keep_uids,
         "compression": COMPRESSION,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": _versions(),
         "notes": notes,
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Of this process's packages and Python, which do not change."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()}

@@ -6,12 +6,13 @@ They lie in a folder beside the store (`OUT.parts`) together with a lock and the
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import io
 import json
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,12 +25,12 @@ from ..images.image import NOBODY, Person
 from ..manifest import Row
 from ..recipe import Recipe
 from ..store.disk import lock, replacing, writing
-from ..store.records import Lesion, Patches
+from ..store.records import Lesion, Patches, Stream, crc32
 from ..store.schema import json_bytes
 
 PATCH_BYTES = {"hu": 5_700, "rgb": 47_000}
 """What a patch of a nodule takes compressed; LIDC-IDRI's are within some tens of per cent of it."""
-_DIGEST_BYTES = 32
+_CHECK_BYTES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +61,7 @@ class FinishedPart:
     person: Person = NOBODY
 
     def save(self, path: Path) -> None:
-        """Write it whole: the length of a JSON header, that, the columns, the streams, and the digest of it all."""
+        """Write it whole: the length of a JSON header, that, the columns, the streams, and the CRC-32 of it all."""
         columns = {name: np.ascontiguousarray(values) for name, values in sorted(self.patches.columns.items())}
         images = dict(sorted(self.patches.images.items()))  # the header's names are sorted
         header = json_bytes(
@@ -72,14 +73,18 @@ class FinishedPart:
                 "images": {name: [len(stream) for stream in streams] for name, streams in images.items()},
             }
         ).tobytes()
-        pieces = [len(header).to_bytes(8, "little"), header, *(values.tobytes() for values in columns.values())]
+        pieces: list[Stream] = [
+            len(header).to_bytes(8, "little"),
+            header,
+            *(values.tobytes() for values in columns.values()),
+        ]
         pieces += [stream for streams in images.values() for stream in streams]
-        digest = hashlib.sha256()
+        check = 0
         with writing(path.parent.name), replacing(path, private=True) as file:
             for piece in pieces:
-                digest.update(piece)
+                check = crc32(piece, check)
                 file.write(piece)
-            file.write(digest.digest())
+            file.write(check.to_bytes(_CHECK_BYTES, "little"))
 
     @classmethod
     def load(cls, path: Path, row: Row) -> FinishedPart | None:
@@ -88,29 +93,43 @@ class FinishedPart:
         Label, split and characteristics are the row's: they shape no pixel.
         """
         try:
-            whole = path.read_bytes()
-            if hashlib.sha256(memoryview(whole)[:-_DIGEST_BYTES]).digest() != whole[-_DIGEST_BYTES:]:
+            whole = memoryview(path.read_bytes())
+            if crc32(whole[:-_CHECK_BYTES]).to_bytes(_CHECK_BYTES, "little") != whole[-_CHECK_BYTES:]:
                 return None
-            return cls._read(io.BytesIO(whole), row)
+            return cls._read(whole[:-_CHECK_BYTES], row)
         except Exception:  # there is none, or something else wrote it
             return None
 
     @classmethod
-    def _read(cls, file: io.BytesIO, row: Row) -> FinishedPart:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    def _read(cls, whole: memoryview, row: Row) -> FinishedPart:
+        pieces = _Pieces(whole)
+        header = json.loads(bytes(pieces.take(int.from_bytes(pieces.take(8), "little"))))
         told = {**header["lesion"], "diameter_mm": float.fromhex(header["lesion"]["diameter_mm"])}
         lesion = Lesion(**{**told, "split": row.split, "label": row.label, "aux": dict(row.aux)})
         columns = {}
         for name, (code, shape) in header["columns"].items():
             dtype = np.dtype(code)
-            values = np.frombuffer(file.read(dtype.itemsize * math.prod(shape)), dtype)
-            columns[name] = values.reshape(shape)
-        images = {name: [file.read(length) for length in lengths] for name, lengths in header["images"].items()}
-        if len(file.read()) != _DIGEST_BYTES:
-            raise ValueError("a part longer or shorter than its header says")
+            columns[name] = np.frombuffer(pieces.take(dtype.itemsize * math.prod(shape)), dtype).reshape(shape)
+        images = {name: [pieces.take(length) for length in lengths] for name, lengths in header["images"].items()}
+        if pieces.left:
+            raise ValueError("a part longer than its header says")
         told = header["about"]
         about = {**told, "notes": tuple(told["notes"]), "person": Person(**told["person"])}
         return cls(lesion, Patches(images, columns), **about)
+
+
+class _Pieces:
+    """Bytes taken from the front, without copying them."""
+
+    def __init__(self, whole: memoryview) -> None:
+        self.left = whole
+
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes."""
+        if not 0 <= count <= len(self.left):
+            raise ValueError("a part shorter than its header says")
+        piece, self.left = self.left[:count], self.left[count:]
+        return piece
 
 
 class PartsFolder:
@@ -213,11 +232,23 @@ def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
 def inputs_digest(row: Row) -> str:
     """Digest of names, sizes and times of the files a row is made from: have they changed since?"""
     places = [path for path in (row.image, row.mask) if path is not None]
-    files = [place for place in places if not place.is_dir()]
+    files = [str(place) for place in places if not place.is_dir()]
     for place in places:
-        files += [Path(folder, name) for folder, _, names in os.walk(place) for name in names]
-    lines = sorted(f"{f.name}\0{f.stat().st_size}\0{f.stat().st_mtime_ns}" for f in files if f.is_file())
+        files += [os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names]
+    lines = sorted(filter(None, map(_told_of_file, files)))
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _told_of_file(path: str) -> str:
+    """A regular file's name, size and time; nothing of what is none, or not there."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return ""
+        raise
+    told = f"{os.path.basename(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+    return told if stat.S_ISREG(status.st_mode) else ""
 
 
 def _locked(path: Path, *, needed: bool) -> IO[bytes]:

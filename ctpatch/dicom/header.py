@@ -10,8 +10,11 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from ..errors import InputError
 from .dataset import DEFLATED, read_dataset, uid_of
@@ -78,8 +81,8 @@ _BINARY = {  # US, or US/SS by PixelRepresentation: two bytes, little endian
     "InConcatenationNumber",
     "InConcatenationTotalNumber",
 }
-_BINARY_VR = {"", "US", "SS", "UN", "OW"}  # empty where VRs are implicit
-_DECIMAL_VR = {"", "DS", "IS", "UN", "LO", "SH", "ST", "LT", "UT", "CS"}
+_BINARY_VR = {b"", b"US", b"SS", b"UN", b"OW"}  # empty where VRs are implicit
+_DECIMAL_VR = {b"", b"DS", b"IS", b"UN", b"LO", b"SH", b"ST", b"LT", b"UT", b"CS"}
 _DECIMAL = {  # DS and IS
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -89,6 +92,8 @@ _DECIMAL = {  # DS and IS
     "NumberOfFrames",
 }
 _SEQUENCES = {"ModalityLUTSequence", "PerFrameFunctionalGroupsSequence", "RealWorldValueMappingSequence"}
+_PRESENT = "present"
+_WANTED = np.array(sorted(TAGS), np.uint32)
 PIXEL_DATA = 0x7FE00010
 _FLOAT_PIXELS = (0x7FE00008, 0x7FE00009)
 
@@ -102,6 +107,8 @@ _ENCODINGS: dict[Any, str] = {  # (implicit VR, little endian), where a file doe
     (False, True): EXPLICIT_LITTLE,
     (False, False): BIG_ENDIAN,
 }
+_REMEMBERED = 4096
+"""Values whose text is kept: most elements of a series say the same in every file."""
 _APPLE_DOUBLE = b"\x00\x05\x16\x07"  # what macOS leaves beside files on foreign disks, named like them
 
 
@@ -155,13 +162,19 @@ class Header:
 
 def finite(keyword: str, text: str, count: int, path: Path) -> tuple[float, ...]:
     """`count` finite decimal numbers; an InputError when the text is not that."""
-    try:
-        values = tuple(decimal(part) for part in text.split("\\"))
-    except ValueError:
-        values = ()
+    values = _decimals(text)
     if len(values) != count or not all(abs(value) < float("inf") for value in values):
         raise InputError(f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", path)
     return values
+
+
+@lru_cache(_REMEMBERED)
+def _decimals(text: str) -> tuple[float, ...]:
+    """Numbers joined by backslashes; none where one of them is no number."""
+    try:
+        return tuple(decimal(part) for part in text.split("\\"))
+    except ValueError:
+        return ()
 
 
 def read_header(path: Path) -> Header | None:
@@ -205,25 +218,31 @@ def _by_elements(reader: ElementReader) -> Header | None:
     _refuse_unknown_syntax(syntax, reader.path)
     explicit = reader.is_explicit(position, said=syntax != IMPLICIT_LITTLE)
     values: dict[str, Any] = {}
-    while position + 8 <= reader.size:
+    while True:
+        found, position = reader.run(position, explicit, _WANTED, (0, PIXEL_DATA - 0x10))
+        for tag, vr, raw in found:
+            _keep(values, TAGS[tag], vr, raw, reader.path)
+        if position + 8 > reader.size:
+            return Header(reader.path, syntax, values, None)
         tag, vr, length, body = reader.element(position, explicit)
         if tag == PIXEL_DATA or tag in _FLOAT_PIXELS:
             pixels = _pixels(reader, tag, length, body)
             if again := _said_again(reader, reader.skip(body, length, False), explicit):
-                found = f"{TAGS.get(again, 'PixelData')} is there twice"
-                raise InputError(found, "copy or re-export the file", reader.path)
+                found_twice = f"{TAGS.get(again, 'PixelData')} is there twice"
+                raise InputError(found_twice, "copy or re-export the file", reader.path)
             return Header(reader.path, syntax, values, pixels)
         position = reader.skip(body, length, explicit and vr != b"UN")
-        keyword = TAGS.get(tag)
-        if keyword in values:
-            raise InputError(f"{keyword} is there twice", "copy or re-export the file", reader.path)
-        if keyword in _SEQUENCES:
-            values[keyword] = "present"
-        elif keyword and length == UNDEFINED:
-            raise InputError(f"{keyword} is garbled", "copy or re-export the file", reader.path)
-        elif keyword:
-            values[keyword] = _value(keyword, vr.decode(), reader.at(body, length))
-    return Header(reader.path, syntax, values, None)
+        if keyword := TAGS.get(tag):
+            value = b"" if keyword in _SEQUENCES else None if length == UNDEFINED else reader.at(body, length)
+            _keep(values, keyword, vr, value, reader.path)
+
+
+def _keep(values: dict[str, Any], keyword: str, vr: bytes, raw: bytes | None, path: Path) -> None:
+    """Add an element's value, of which there is one, with a length."""
+    if keyword in values or raw is None:
+        found = f"{keyword} is {'there twice' if keyword in values else 'garbled'}"
+        raise InputError(found, "copy or re-export the file", path)
+    values[keyword] = _value(keyword, vr, raw)
 
 
 def _refuse_unknown_syntax(syntax: str, path: Path) -> None:
@@ -266,7 +285,7 @@ def _by_pydicom(path: Path) -> Header | None:
     try:
         for tag, keyword in TAGS.items():
             if tag in dataset:
-                values[keyword] = "present" if keyword in _SEQUENCES else raw_value(keyword, dataset.get_item(tag))
+                values[keyword] = _PRESENT if keyword in _SEQUENCES else raw_value(keyword, dataset.get_item(tag))
         syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) or _ENCODINGS[dataset.original_encoding]
     except Exception as error:  # pydicom parses values late, and raises whatever it meets
         found = f"not readable as DICOM ({type(error).__name__})"
@@ -279,13 +298,16 @@ def raw_value(keyword: str, element: Any) -> str | int:
     if not isinstance(element.value or b"", bytes):
         return f"of VR {element.VR}"
     order: Literal["little", "big"] = "little" if element.is_little_endian else "big"
-    return _value(keyword, element.VR or "", element.value or b"", order)
+    return _value(keyword, (element.VR or "").encode(), element.value or b"", order)
 
 
-def _value(keyword: str, vr: str, raw: bytes, order: Literal["little", "big"] = "little") -> str | int:
+@lru_cache(_REMEMBERED)
+def _value(keyword: str, vr: bytes, raw: bytes, order: Literal["little", "big"] = "little") -> str | int:
     """An element's value; of a number that is of another kind than it should be, a text that is none."""
     if (keyword in _BINARY and vr not in _BINARY_VR) or (keyword in _DECIMAL and vr not in _DECIMAL_VR):
-        return f"of VR {vr}"
+        return f"of VR {vr.decode()}"
+    if keyword in _SEQUENCES:
+        return _PRESENT
     if keyword in _BINARY:
         return int.from_bytes(raw, order) if len(raw) == 2 else f"of {len(raw)} bytes" if raw else ""
     return decimal_text(raw) if keyword in _DECIMAL else _text(raw)

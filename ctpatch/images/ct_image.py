@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ class Slice:
         return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
 
 
+@lru_cache
 def plain_number(text: str) -> str:
     """A number in one way of writing it, whatever its decimals; other text as it is."""
     try:

@@ -104,9 +104,11 @@ def join_series(folder: Folder) -> tuple[tuple[Header, ...], tuple[str, ...]]:
 def _files(path: Path) -> list[Path]:
     if path.is_file():  # an Enhanced CT image may be named itself
         return [path]
-    files = (Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse_folder) for name in names)
+    walk = os.walk(path, onerror=_refuse_folder)
+    files = (os.path.join(folder, name) for folder, _, names in walk for name in names)
     # a pipe would hang; a broken link may have been a slice, and is refused when it is opened
-    return sorted(file for file in files if file.is_file() or not file.exists())
+    kept = (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
+    return sorted(kept, key=lambda file: file.parts)  # as paths are sorted, but each is taken apart once
 
 
 def _refuse_folder(error: OSError) -> None:

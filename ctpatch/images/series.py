@@ -225,7 +225,7 @@ def _check_alike(slices: Sequence[Slice], lowest: Slice, path: Path) -> None:
 
 
 def _near(spacing: Sequence[float], other: Sequence[float]) -> bool:
-    return bool(np.allclose(spacing, other, rtol=SPACING_TOLERANCE, atol=0.0))
+    return spacing == other or bool(np.allclose(spacing, other, rtol=SPACING_TOLERANCE, atol=0.0))
 
 
 def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:

@@ -87,10 +87,9 @@ def lesion_lattice(mask: VoxelROI, stack: SliceStack, spacing: float) -> LesionL
     inside = np.zeros((len(z), len(y), len(x)), np.bool_)
     padded = np.pad(mask.voxels, ((0, 0), (1, 1), (1, 1)))
     pairs = nearest_slices(stack.positions, z * spacing)
-    for plane, pair in zip(inside, pairs, strict=True):
-        for k in {int(pair[0]), int(pair[1])}:
-            if mask.corner[0] <= k < mask.corner[0] + len(mask.voxels):
-                plane |= _slice_points(padded[k - mask.corner[0]], mask, stack, k, y * spacing, x * spacing)
+    for k, layer in enumerate(padded, start=mask.corner[0]):
+        if (near := (pairs == k).any(axis=1)).any():
+            inside[near] |= _slice_points(layer, mask, stack, k, y * spacing, x * spacing)
     if not inside.any():
         return _single_point(mask, stack, spacing)
     return LesionLattice(spacing, (int(low[0]), int(low[1]), int(low[2])), inside)

@@ -163,15 +163,15 @@ def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[di
         When a plane is farther than half the local spacing from every slice: its slice is missing.
     """
     taken: dict[int, ContourPlane] = {}
-    for plane in planes:  # by increasing z: a later one must be nearer, not just as near
-        pair = nearest_slices(stack.positions, plane.z)
+    steps, pairs = np.diff(stack.positions), nearest_slices(stack.positions, [plane.z for plane in planes])
+    for plane, pair in zip(planes, pairs, strict=True):  # by increasing z: a later one must be nearer, not just as near
         if pair[0] < 0:
             away = float(np.abs(stack.positions - plane.z).min())
-            half = float(np.diff(stack.positions)[0 if plane.z < 0 else -1]) / 2
+            half = float(steps[0 if plane.z < 0 else -1]) / 2
             found = f"a contour lies {away:.4g} mm from the nearest slice, half a spacing is {half:.4g} mm"
             raise InputError(f"{found}: its slice is missing", "complete the series, or delete the contour")
         for k in {int(pair[0]), int(pair[1])}:
-            margin = TIE * float(np.diff(stack.positions)[max(k - 1, 0)])
+            margin = TIE * float(steps[max(k - 1, 0)])
             position = stack.positions[k]
             if k not in taken or abs(plane.z - position) < abs(taken[k].z - position) - margin:
                 taken[k] = plane

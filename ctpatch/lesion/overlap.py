@@ -32,6 +32,8 @@ def combine(paths: Sequence[Floats], rule: str) -> tuple[list[Floats], list[str]
     InputError
         When paths partly overlap and there is no rule.
     """
+    if len(paths) == 1:
+        return list(paths), []
     distinct = list({_signature(path): path for path in paths}.values())
     twice = len(paths) - len(distinct)
     notes = [f"{twice} contours are drawn twice and count once"] if twice else []

@@ -8,7 +8,8 @@ levels at an edge.
 
 from __future__ import annotations
 
-import numba
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,19 +31,35 @@ def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     (N, 224, 224, 3) uint8
         level = round_half_up(255 · clip(HU − low, 0, high − low) / (high − low)) of the upsampled HU.
     """
-    hu = np.ascontiguousarray(hu, dtype=np.int16)
-    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
-        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
+    hu = _checked(hu)
     rgb = np.empty((len(hu), RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
-    index, weight = taps()
-    _render(hu, index, weight, rgb)
+    _render(hu, *taps(), rgb)
     return rgb
 
 
-@compiled()
+def rendered(hu: NDArray[np.int16]) -> Iterator[NDArray[np.uint8]]:
+    """The same pictures one by one, (224, 224, 3) each, all in one piece of memory: each is gone when the next comes.
+
+    A picture that is hashed or compressed at once is still in the processor's cache.
+    """
+    hu, weights = _checked(hu), taps()
+    rgb = np.empty((1, RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
+    for n in range(len(hu)):
+        _render(hu[n : n + 1], *weights, rgb)
+        yield rgb[0]
+
+
+def _checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    hu = np.ascontiguousarray(hu, dtype=np.int16)
+    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
+        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
+    return hu
+
+
+@compiled(nogil=True)
 def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
     wide = np.empty((SIZE, RENDERED_SIZE), np.int32)
-    line = np.empty(RENDERED_SIZE, np.int32)
+    line = np.empty((3, RENDERED_SIZE), np.uint8)
     for n in range(len(hu)):
         for a in range(SIZE):
             for j in range(RENDERED_SIZE):
@@ -51,14 +68,17 @@ def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
         for i in range(RENDERED_SIZE):
             upper, lower, w = wide[index[i]], wide[index[i] + 1], weight[i]
             for j in range(RENDERED_SIZE):
-                line[j] = (PARTS - w) * upper[j] + w * lower[j]
-            for channel in numba.literal_unroll((0, 1, 2)):
-                _window(line, WINDOWS[channel][0], WINDOWS[channel][1], rgb[n, i], channel)
+                x = (PARTS - w) * upper[j] + w * lower[j]
+                line[0, j], line[1, j], line[2, j] = _level(x, 0), _level(x, 1), _level(x, 2)
+            out = rgb[n, i].reshape(3 * RENDERED_SIZE)
+            for j in range(RENDERED_SIZE):  # one loop for both would be done number by number
+                out[3 * j], out[3 * j + 1], out[3 * j + 2] = line[0, j], line[1, j], line[2, j]
 
 
 @compiled(inline="always")
-def _window(line, low, high, out, channel):  # type: ignore[no-untyped-def]
-    width = np.int32(UNIT * (high - low))
-    for j in range(RENDERED_SIZE):
-        t = min(max(line[j] - np.int32(UNIT * low), np.int32(0)), width)
-        out[j, channel] = (510 * t + width) // (2 * width)
+def _level(x, channel):  # type: ignore[no-untyped-def]
+    """The level that X stands for in a window; unsigned, since that division is a multiplication."""
+    low, high = WINDOWS[channel]
+    width = np.uint32(UNIT * (high - low))
+    t = np.uint32(min(max(x - np.int32(UNIT * low), np.int32(0)), np.int32(UNIT * (high - low))))
+    return (np.uint32(510) * t + width) // (np.uint32(2) * width)

@@ -8,6 +8,8 @@ beyond it is air, never blended.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,9 +19,16 @@ from ..images.image import AIR, Box, Image
 from ..recipe import SIZE
 from .planes import Planes
 
+Sampler = Callable[[slice], tuple[NDArray[np.int16], NDArray[np.int64]]]
+
 
 def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
-    """Patches of an image, reading only the pixels around them.
+    """Patches of an image, reading only the pixels around them; see `sampler`."""
+    return sampler(image, planes, spacing)(slice(None))
+
+
+def sampler(image: Image, planes: Planes, spacing: float) -> Sampler:
+    """What samples some of an image's patches; the pixels around all of them are read here.
 
     Parameters
     ----------
@@ -30,31 +39,34 @@ def sample_planes(image: Image, planes: Planes, spacing: float) -> tuple[NDArray
 
     Returns
     -------
-    (N, 64, 64) int16
-        HU: the float32 sample rounded half to even.
-    (N,) int64
-        How many pixels of each patch lie outside the image.
+    function of a slice of the planes
+        Threads may call it at once. It gives
+
+        (N, 64, 64) int16
+            HU: the float32 sample rounded half to even.
+        (N,) int64
+            How many pixels of each patch lie outside the image.
     """
-    start, column, row = planes.pixels(spacing)
+    pixels = start, column, row = planes.pixels(spacing)
     box = needed_box(image.stack, start, column, row)
-    values = np.empty((len(planes), SIZE, SIZE), np.float32)
-    outside = np.zeros(len(planes), np.int64)
     row_spacing, column_spacing = image.stack.spacing
-    first, last = box.slices
-    _sample(
+    around = (
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
         np.array(image.stack.shape),
-        image.stack.offsets[first:last],
+        image.stack.offsets[slice(*box.slices)],
         reach(image.stack.positions),
         np.array([1 / column_spacing, 1 / row_spacing]),
-        start,
-        column,
-        row,
-        values,
-        outside,
     )
-    return np.rint(values).astype(np.int16), outside
+
+    def sample(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+        places = [each[some] for each in pixels]
+        values = np.empty((len(places[0]), SIZE, SIZE), np.float32)
+        outside = np.zeros(len(values), np.int64)
+        _sample(*around, *places, values, outside)
+        return np.rint(values).astype(np.int16), outside
+
+    return sample
 
 
 def needed_box(stack: SliceStack, start: Floats, column: Floats, row: Floats) -> Box:
@@ -83,39 +95,83 @@ def _range(start: int, stop: int, size: int) -> tuple[int, int]:
     return start, max(min(int(stop), size), min(start + 2, size))
 
 
-# Scalars and unsigned indices: array views and the wrap-around of negative indices cost this loop a factor of 4.
-@compiled()
+# Scalars and unsigned indices: array views and the wrap-around of negative indices cost these loops a factor of 4.
+@compiled(nogil=True)
 def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
-    x0, y0, z = offsets[:, 0].copy(), offsets[:, 1].copy(), offsets[:, 2].copy()
-    last = len(z) - 2
-    low, high = ends[0], ends[1]
-    begin, right, bottom = -0.5 - TIE, shape[1] - 0.5 + TIE, shape[0] - 0.5 + TIE
-    k = 0
+    upright = (offsets[:, :2] == offsets[0, :2]).all()
     for n in range(len(values)):
-        sx, sy, sz = start[n, 0], start[n, 1], start[n, 2]
-        cx, cy, cz = column[n, 0], column[n, 1], column[n, 2]
-        rx, ry, rz = row[n, 0], row[n, 1], row[n, 2]
-        missed = 0
-        for a in range(SIZE):
-            for b in range(SIZE):
-                px, py, pz = sx + b * cx + a * rx, sy + b * cy + a * ry, sz + b * cz + a * rz
+        if upright and _well_inside(hu, corner, offsets, ends, scale, start[n], column[n], row[n]):
+            _sample_inside(hu, corner, offsets, scale, start[n], column[n], row[n], values[n])
+        else:
+            outside[n] = _sample_anywhere(
+                hu, corner, shape, offsets, ends, scale, start[n], column[n], row[n], values[n]
+            )
+
+
+@compiled()
+def _well_inside(hu, corner, offsets, ends, scale, start, column, row):  # type: ignore[no-untyped-def]
+    """Whether a patch's corners, and so all its pixels, lie clearly between pixel centres that were read."""
+    for a, b in ((0, 0), (0, SIZE - 1), (SIZE - 1, 0), (SIZE - 1, SIZE - 1)):
+        p = start + b * column + a * row
+        x, y = (p[0] - offsets[0, 0]) * scale[0] - corner[1], (p[1] - offsets[0, 1]) * scale[1] - corner[0]
+        if not (TIE <= x <= hu.shape[2] - 1 - TIE and TIE <= y <= hu.shape[1] - 1 - TIE):
+            return False
+        if not ends[0] + TIE <= p[2] <= ends[1] - TIE:
+            return False
+    return True
+
+
+@compiled()
+def _sample_inside(hu, corner, offsets, scale, start, column, row, values):  # type: ignore[no-untyped-def]
+    """What `_sample_anywhere` gives for a patch well inside an upright stack, without asking at each pixel."""
+    x0, y0, z, last, k = offsets[0, 0], offsets[0, 1], offsets[:, 2].copy(), len(offsets) - 2, 0
+    sx, sy, sz, cx, cy, cz = start[0], start[1], start[2], column[0], column[1], column[2]
+    rx, ry, rz = row[0], row[1], row[2]
+    for a in range(SIZE):
+        w = 0.0
+        for b in range(SIZE):
+            px, py, pz = sx + b * cx + a * rx, sy + b * cy + a * ry, sz + b * cz + a * rz
+            if b == 0 or cz != 0.0:  # a row along the slices has one share of them
                 while k < last and pz >= z[k + 1]:
                     k += 1
                 while k > 0 and pz < z[k]:
                     k -= 1
                 w = min(max((pz - z[k]) / (z[k + 1] - z[k]), 0.0), 1.0)
-                x, y = (px - x0[k]) * scale[0], (py - y0[k]) * scale[1]
-                x1, y1 = (px - x0[k + 1]) * scale[0], (py - y0[k + 1]) * scale[1]
-                # a slice whose share is none, or rounding, does not put the point outside
-                below = w >= 1.0 - TIE or (begin <= x <= right and begin <= y <= bottom)
-                above = w <= TIE or (begin <= x1 <= right and begin <= y1 <= bottom)
-                if low <= pz <= high and below and above:
-                    lower = _bilinear(hu, k, corner, x, y)
-                    values[n, a, b] = (1.0 - w) * lower + w * _bilinear(hu, k + 1, corner, x1, y1)
-                else:
-                    values[n, a, b] = AIR
-                    missed += 1
-        outside[n] = missed
+            x, y = (px - x0) * scale[0] - corner[1], (py - y0) * scale[1] - corner[0]
+            i, j = int(x), int(y)
+            lower = _between(hu, k, i, j, x - i, y - j)
+            values[a, b] = (1.0 - w) * lower + w * _between(hu, k + 1, i, j, x - i, y - j)
+
+
+@compiled()
+def _sample_anywhere(hu, corner, shape, offsets, ends, scale, start, column, row, values):  # type: ignore[no-untyped-def]
+    """Fills one patch; how many of its pixels lie outside the image."""
+    x0, y0, z = offsets[:, 0].copy(), offsets[:, 1].copy(), offsets[:, 2].copy()
+    last, k, missed = len(z) - 2, 0, 0
+    low, high = ends[0], ends[1]
+    begin, right, bottom = -0.5 - TIE, shape[1] - 0.5 + TIE, shape[0] - 0.5 + TIE
+    sx, sy, sz, cx, cy, cz = start[0], start[1], start[2], column[0], column[1], column[2]
+    rx, ry, rz = row[0], row[1], row[2]
+    for a in range(SIZE):
+        for b in range(SIZE):
+            px, py, pz = sx + b * cx + a * rx, sy + b * cy + a * ry, sz + b * cz + a * rz
+            while k < last and pz >= z[k + 1]:
+                k += 1
+            while k > 0 and pz < z[k]:
+                k -= 1
+            w = min(max((pz - z[k]) / (z[k + 1] - z[k]), 0.0), 1.0)
+            x, y = (px - x0[k]) * scale[0], (py - y0[k]) * scale[1]
+            x1, y1 = (px - x0[k + 1]) * scale[0], (py - y0[k + 1]) * scale[1]
+            # a slice whose share is none, or rounding, does not put the point outside
+            below = w >= 1.0 - TIE or (begin <= x <= right and begin <= y <= bottom)
+            above = w <= TIE or (begin <= x1 <= right and begin <= y1 <= bottom)
+            if low <= pz <= high and below and above:
+                lower = _bilinear(hu, k, corner, x, y)
+                values[a, b] = (1.0 - w) * lower + w * _bilinear(hu, k + 1, corner, x1, y1)
+            else:
+                values[a, b] = AIR
+                missed += 1
+    return missed
 
 
 @compiled(inline="always")
@@ -124,7 +180,12 @@ def _bilinear(hu, k, corner, x, y):  # type: ignore[no-untyped-def]
     x = min(max(x - corner[1], 0.0), hu.shape[2] - 1.0)
     y = min(max(y - corner[0], 0.0), hu.shape[1] - 1.0)
     i, j = min(int(x), hu.shape[2] - 2), min(int(y), hu.shape[1] - 2)
-    fx, fy = x - i, y - j
+    return _between(hu, k, i, j, x - i, y - j)
+
+
+@compiled(inline="always")
+def _between(hu, k, i, j, fx, fy):  # type: ignore[no-untyped-def]
+    """Slice k between the four pixels from (i, j) on."""
     at, left, up = np.uint64(k), np.uint64(i), np.uint64(j)
     right, down = left + np.uint64(1), up + np.uint64(1)
     upper = (1.0 - fx) * hu[at, up, left] + fx * hu[at, up, right]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,34 +56,49 @@ class Lesion:
     aux: Mapping[str, float] | None = None
 
 
+Stream = bytes | memoryview
+"""One compressed chunk."""
+
+
 @dataclass(frozen=True, eq=False)
 class Patches:
     """The patches of one lesion, images as zlib streams of one chunk each.
 
     Attributes
     ----------
-    images : mapping of str to list of bytes
+    images : mapping of str to list of bytes or memoryview
         `hu` and, unless left out, `rgb`: a zlib stream of the C-order little-endian array per patch.
     columns : mapping of str to array
         `plane`, `copy`, `center`, `angle`, `shift`: one element per patch.
     """
 
-    images: Mapping[str, Sequence[bytes]]
+    images: Mapping[str, Sequence[Stream]]
     columns: Mapping[str, NDArray[Any]]
 
 
-def deflate(name: str, array: NDArray[Any]) -> list[bytes]:
-    """A zlib stream for each element along the first axis of image `name`: a chunk that HDF5's gzip filter reads."""
-    return [zlib.compress(element, COMPRESSION[name]) for element in np.ascontiguousarray(array)]
+def deflate(name: str, arrays: Iterable[NDArray[Any]]) -> list[bytes]:
+    """A zlib stream for each array of image `name`: a chunk that HDF5's gzip filter reads."""
+    return [zlib.compress(np.ascontiguousarray(array), COMPRESSION[name]) for array in arrays]
 
 
-def inflate(stream: bytes, size: int) -> bytes:
+def inflate(stream: Stream, size: int) -> bytes:
     """The `size` bytes that a chunk holds; its checksum is compared."""
     decompressor = zlib.decompressobj()
     inflated: bytes = decompressor.decompress(stream, size + 1)
     if len(inflated) != size or not decompressor.eof or decompressor.unused_data:
         raise ValueError(f"a chunk of other than {size} bytes")
     return inflated
+
+
+def is_deflated(stream: Stream, array: NDArray[Any]) -> bool:
+    """Whether a zlib stream says of itself, in its last four bytes (Adler-32), that it holds these bytes."""
+    return stream[-4:] == zlib.adler32(array).to_bytes(4, "big")
+
+
+def crc32(data: Stream, before: int = 0) -> int:
+    """CRC-32 of data that come after others whose CRC-32 is `before`: against damage, at the speed of memory."""
+    value: int = zlib.crc32(data, before)
+    return value
 
 
 def check_lesion(lesion: Lesion, label_classes: Container[str], aux_names: Container[str]) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,8 +18,11 @@ from ..errors import InputError
 from ..manifest import SPLITS
 from . import schema
 from .disk import Sink, sync, writing
-from .records import Lesion, Patches, as_column, as_hu, check_lesion, deflate, inflate
+from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, inflate, is_deflated
 from .schema import IMAGES, PATCHES
+
+_PIECE = 4
+"""Pictures that are rendered and hashed at once."""
 
 
 class StoreWriter:
@@ -138,17 +141,22 @@ class StoreWriter:
         columns = {name: as_column(name, value, len(hu)) for name, value in given.items()}
         images = {"hu": deflate("hu", hu)}
         if "rgb" in self._images:
-            from ..patches.render import render
+            from ..patches.render import rendered
 
-            images["rgb"] = deflate("rgb", render(hu))
+            images["rgb"] = deflate("rgb", rendered(hu))
         lesion = Lesion(patient_id, lesion_id, split, label, series, diameter_mm, n_readers, aux)
         self.add_patches(lesion, Patches(images, columns))
 
     def add_patches(self, lesion: Lesion, patches: Patches) -> None:
-        """Add one lesion whose images are compressed already; they are inflated once, for the digest."""
+        """Add one lesion whose images are compressed already.
+
+        The digests are of what the streams hold. For them the HU are inflated, and rendered once more: that costs a
+        fifth of inflating the pictures, whose streams have to end in the checksum of what was rendered.
+        """
         check_lesion(lesion, self.label_classes, self.aux_levels)
         self._check_order(lesion)
         count = len(patches.images["hu"])
+        self._digest(lesion.split, patches.images)
         for name in self._images:
             self._append(lesion.split, name, patches.images[name])
         with writing(self.path.name):
@@ -211,14 +219,37 @@ class StoreWriter:
                 lesion.patient_id,
             )
 
-    def _append(self, split: str, name: str, streams: Sequence[bytes]) -> None:
-        dataset, digest = self._file[f"{split}/{name}"], self._digests[split, name]
-        start, tail = dataset.shape[0], (0,) * len(PATCHES[name].tail)
-        size = dataset.dtype.itemsize * math.prod(dataset.chunks)
+    def _digest(self, split: str, images: Mapping[str, Sequence[Stream]]) -> None:
+        column = PATCHES["hu"]
+        raw = bytearray().join(inflate(stream, column.nbytes) for stream in images["hu"])
+        hu = np.frombuffer(raw, column.dtype).reshape(-1, *column.tail)
+        if "rgb" in self._images:
+            self._digest_pictures(split, images["rgb"], hu)
+        self._digests[split, "hu"].update(raw)
+
+    def _digest_pictures(self, split: str, streams: Sequence[Stream], hu: NDArray[np.int16]) -> None:
+        """Pictures are hashed by a thread while the next are rendered, in pieces that stay in the processor's cache."""
+        from ..patches.render import render
+
+        if len(streams) != len(hu):
+            raise ValueError(f"{len(streams)} pictures of {len(hu)} patches")
+        digest, hashed = self._digests[split, "rgb"], Future[None]()
+        hashed.set_result(None)
+        with ThreadPoolExecutor(1) as thread:
+            for start in range(0, len(hu), _PIECE):
+                pictures = render(hu[start : start + _PIECE])
+                if not all(map(is_deflated, streams[start : start + _PIECE], pictures)):
+                    raise ValueError("a picture that is not what its HU render to")
+                hashed.result()
+                hashed = thread.submit(digest.update, pictures.data)
+            hashed.result()
+
+    def _append(self, split: str, name: str, streams: Sequence[Stream]) -> None:
+        dataset, tail = self._file[f"{split}/{name}"], (0,) * len(PATCHES[name].tail)
+        start = dataset.shape[0]
         dataset.resize(start + len(streams), axis=0)
-        for n, stream in enumerate(streams):
-            digest.update(inflate(stream, size))
-            dataset.id.write_direct_chunk((start + n, *tail), stream)
+        for n, stream in enumerate(streams, start):
+            dataset.id.write_direct_chunk((n, *tail), stream)
 
     def _write_tables(self) -> None:
         root = self._file

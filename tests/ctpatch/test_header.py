@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence as Items
 
+from ctpatch.dicom.elements import ElementReader
 from ctpatch.dicom.header import TAGS, Header, read_header
 from ctpatch.errors import InputError
 from ctpatch.images.ct_image import StoredFormat, padding_range, read_slice
@@ -398,3 +399,42 @@ def test_two_frames_in_one_compressed_file_are_refused(tmp_path: Path) -> None:
     assert header is not None
     with pytest.raises(InputError, match="2 frames"):
         read_slice(header)
+
+
+# -- The compiled walk over runs of plain elements ----------------------------------------------------------------
+
+
+def by_either_walk(path: Path) -> list[Any]:
+    """What `read_header` gives or says, with the compiled walk and without it."""
+    found: list[Any] = []
+    for run in (ElementReader.run, lambda self, position, *_: ([], position)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ElementReader, "run", run)
+            try:
+                found.append(read_header(path))
+            except InputError as error:
+                found.append(str(error))
+    return found
+
+
+@KINDS
+def test_runs_of_elements_are_read_as_one_by_one(tmp_path: Path, undefined: bool, syntax: str) -> None:
+    """Whole, with bytes changed, elements twice, and cut off anywhere in the header."""
+    path = decorated(tmp_path, undefined=undefined, syntax=syntax)
+    whole, rng = path.read_bytes(), np.random.default_rng(3)
+    one, other = by_either_walk(path)
+    assert isinstance(one, Header)
+    assert one == other
+    told = set()
+    for n in range(600):
+        data = bytearray(whole)
+        if n % 3:
+            for place in rng.integers(128, 1500, rng.integers(1, 4)):
+                data[place] = rng.choice([0, 1, 2, 8, 16, 65, 255, int(rng.integers(256))])
+        else:
+            del data[int(rng.integers(132, len(data))) :]
+        path.write_bytes(data)
+        one, other = by_either_walk(path)
+        assert one == other
+        told.add(isinstance(one, Header))
+    assert told == {True, False}

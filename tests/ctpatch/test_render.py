@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctpatch.patches.render import render
+from ctpatch.patches.render import render, rendered
 
 WINDOWS = [(-800, -200), (-200, 400), (-1000, 400)]
 
@@ -140,6 +140,14 @@ def test_shapes_and_nothing_at_all():
 def test_views_are_rendered_as_they_are():
     hu = np.random.default_rng(1).integers(-1024, 1000, (4, 64, 64)).astype(np.int16)
     np.testing.assert_array_equal(render(hu[::-2, :, ::-1]), render(np.ascontiguousarray(hu[::-2, :, ::-1])))
+
+
+def test_one_by_one_they_are_the_same_pictures():
+    hu = np.random.default_rng(2).integers(-1024, 1000, (5, 64, 64)).astype(np.int16)
+    for n, picture in enumerate(rendered(hu)):
+        np.testing.assert_array_equal(picture, render(hu)[n])
+    assert n == 4
+    assert list(rendered(hu[:0])) == []
 
 
 def test_rendering_imports_no_torch():

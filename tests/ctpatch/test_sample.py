@@ -5,6 +5,7 @@ import oracle
 import pytest
 
 from ctpatch.geometry import SliceStack
+from ctpatch.patches import sample
 from ctpatch.patches.planes import Planes, center_plane
 from ctpatch.patches.sample import needed_box, patch_extent, sample_planes
 
@@ -227,3 +228,60 @@ def test_neighbours_do_not_change_a_patch():
     together, _ = sample_planes(image, planes_at(points, 1, 25), 0.5)
     for n, point in enumerate(points):
         np.testing.assert_array_equal(sample_planes(image, planes_at(point, 1, 25), 0.5)[0][0], together[n])
+
+
+# -- The loop for patches well inside, against the one that asks at each pixel ------------------------------------
+
+
+@pytest.mark.parametrize("shear", [(0.0, 0.0), (0.3, -0.2)])
+@pytest.mark.parametrize("positions", [EVEN, UNEVEN])
+def test_patches_inside_are_sampled_as_if_they_were_not(positions, shear):
+    """Bit by bit in float32, before rounding: in the middle of the image, across its borders, and turned either way."""
+    rng = np.random.default_rng(7)
+    image = MemoryImage(rng.normal(0, 400, (6, 90, 110)), positions, (0.9, 0.8), shear)
+    points = rng.uniform((20, 20, 1), (60, 55, 9), (60, 3))
+    planes = Planes(
+        np.arange(60).astype(np.uint8) % 3,
+        np.ones(60, np.uint8),
+        points,
+        np.where(np.arange(60) % 2, rng.uniform(-180, 180, 60), 0.0),
+        rng.uniform(-3, 3, (60, 2)),
+    )
+
+    def sampled(well_inside):
+        values = np.empty((60, 64, 64), np.float32)
+        outside = np.zeros(60, np.int64)
+        start, column, row = planes.pixels(0.15)
+        box = needed_box(image.stack, start, column, row)
+        corner = np.array([box.rows[0], box.columns[0]], float)
+        offsets, scale = image.stack.offsets[slice(*box.slices)], np.array([1 / 0.8, 1 / 0.9])
+        hu, ends = image.read_hu(box), sample.reach(image.stack.positions)
+        inside = 0
+        for n in range(60):
+            at = start[n], column[n], row[n], values[n]
+            if well_inside and sample._well_inside(hu, corner, offsets, ends, scale, *at[:3]):
+                sample._sample_inside(hu, corner, offsets, scale, *at)
+                inside += 1
+            else:
+                shape = np.array(image.stack.shape)
+                outside[n] = sample._sample_anywhere(hu, corner, shape, offsets, ends, scale, *at)
+        return values, outside, inside
+
+    plain, missed, _ = sampled(well_inside=False)
+    got, outside = sample_planes(image, planes, 0.15)
+    np.testing.assert_array_equal(got, np.rint(plain).astype(np.int16))
+    np.testing.assert_array_equal(outside, missed)
+    if shear == (0.0, 0.0):
+        fast, _, inside = sampled(well_inside=True)
+        assert 20 < inside < 60
+        np.testing.assert_array_equal(fast.view(np.uint32), plain.view(np.uint32))
+
+
+def test_some_of_the_planes_are_sampled_as_among_all():
+    image = linear(EVEN)
+    planes = planes_at(np.random.default_rng(1).uniform((0, 0, 0), (40, 40, 10), (9, 3)), plane=2, angle=30.0)
+    hu, outside = sample_planes(image, planes, 0.5)
+    some = sample.sampler(image, planes, 0.5)
+    for part in (slice(0, 4), slice(4, 9), slice(2, 3)):
+        np.testing.assert_array_equal(some(part)[0], hu[part])
+        np.testing.assert_array_equal(some(part)[1], outside[part])

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import ctpatch
 from ctpatch import CtpatchError, InputError, StoreWriter, open_store
 from ctpatch.patches.render import render
+from ctpatch.store.records import Lesion, Patches, as_column, deflate
 
 COUNTS = {"train": 4, "val": 1, "test": 2}
 TAILS = {
@@ -323,6 +324,21 @@ def test_a_final_name_that_cannot_be_taken_leaves_no_litter(tmp_path):
     ):
         store.add(**GOOD)
     assert [p.name for p in tmp_path.iterdir()] == ["own.h5"]
+
+
+def test_pictures_that_are_not_of_these_hu_are_not_written(tmp_path):
+    """Their digest is of what the HU render to, so the streams have to say that they hold just that."""
+    hu = np.random.default_rng(0).integers(-1000, 400, (9, 64, 64)).astype("<i2")
+    streams, other = deflate("hu", hu), deflate("rgb", render(hu + 1))
+    columns = {name: as_column(name, 0, 9) for name in ("plane", "copy", "center", "angle", "shift")}
+    good = deflate("rgb", render(hu))
+    for rgb in (other, [*good[:8], good[7]], good[:8], [*good, good[8]]):
+        with (
+            pytest.raises(ValueError, match="picture"),
+            StoreWriter(tmp_path / "own.h5", label_classes=["x"]) as store,
+        ):
+            store.add_patches(Lesion("a", "1", "train", "x"), Patches({"hu": streams, "rgb": rgb}, columns))
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- Reading ------------------------------------------------------------------------------------------------------
