@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CtpatchError, InputError
 from ..processes import Call, Function, WorkerDied
-from .environment import differences
-from .on_worker import Errand, about, stop
+from .environment import differences, environment
+from .on_worker import Errand, about, stop, unfit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -40,6 +40,7 @@ WITHOUT_S = 600.0
 ANSWER_S = 30.0
 """How long a worker may take to say what it is, or to stop."""
 LOOK_S = 1.0
+_NOTHING: Iterator[Call] = iter(())
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class ClusterRunner:
         CtpatchError
             When the scheduler is lost, or there is no worker for a time.
         """
+        _require_dask()
         with _quiet():
             flight = _Flight(self.scheduler, _connected(self.scheduler), function)
             try:
@@ -91,9 +93,9 @@ class _Flight:
             raise self._lost("its workers do not answer")
         for worker, there in sorted(told.items()):
             if isinstance(there, Exception):
-                raise _unfit(worker, f"cannot load ctpatch ({type(there).__name__}: {there})")
-            if found := differences(there):
-                raise _unfit(worker, f"has {found}")
+                raise unfit(worker, f"cannot load ctpatch ({there})")
+            if found := differences(there, environment()):
+                raise unfit(worker, f"has {found}")
 
     def answers(self, waiting: Iterator[Call]) -> Iterator[Any]:
         """The calls' answers in order. Who may have ended a process is called again when nobody else is at work."""
@@ -109,13 +111,13 @@ class _Flight:
             yield answer
 
     def end(self) -> None:
-        """Call back what is on its way, end the processes that the workers have for this run, and say goodbye."""
+        """Call back what is on its way, end the processes that are at work on it, and say goodbye."""
         futures = [future for _, future in self.flying]
-        for step in (
-            lambda: self.client.cancel(futures),
-            lambda: self.client.run(stop, self.run, on_error="ignore"),
-            self.client.close,
-        ):
+        steps: list[Callable[[], Any]] = [self.client.close]
+        if futures and self.client.status == "running":
+            steps.insert(0, lambda: self.client.run(stop, self.run, on_error="ignore"))
+            steps.insert(0, lambda: self.client.cancel(futures))
+        for step in steps:
             with suppress(Exception):  # what has failed before is worth more
                 _within(ANSWER_S, step)
 
@@ -137,7 +139,7 @@ class _Flight:
         future.add_done_callback(self.finished.put)
         return future
 
-    def _wait(self, future: Future, waiting: Iterator[Call] = iter(())) -> None:
+    def _wait(self, future: Future, waiting: Iterator[Call] = _NOTHING) -> None:
         """Until it is finished, handing out what is waiting meanwhile."""
         while not future.done():
             self._look()
@@ -150,7 +152,7 @@ class _Flight:
                 self.finished.get_nowait()
                 self.unfinished -= 1
 
-    def _result(self, future: Future, waiting: Iterator[Call] = iter(())) -> Any:
+    def _result(self, future: Future, waiting: Iterator[Call] = _NOTHING) -> Any:
         """A future's answer; raises what the call did."""
         while (told := self._gathered(future, waiting)) is None:
             self._look()
@@ -172,7 +174,7 @@ class _Flight:
             except KilledWorker as death:
                 return _Killed(f"killed with its Dask worker {death.allowed_failures + 1} times"), None
             except ImportError as error:
-                raise _unfit("that came later", f"cannot load ctpatch ({error})") from error
+                raise unfit("that has come meanwhile", f"cannot load ctpatch ({error})") from error
         return told
 
     def _alone(self, call: Call) -> Any:
@@ -226,11 +228,16 @@ class _Killed(WorkerDied):
     """A call's Dask workers ended, as often as the scheduler allows."""
 
 
-def _connected(address: str) -> Client:
+def _require_dask() -> None:
     try:
-        from distributed import Client
+        import distributed  # noqa: F401 - takes most of a second, so only here
     except ImportError as error:
         raise InputError(f"--scheduler needs Dask ({error})", "pip install 'ctpatch[dask]'") from error
+
+
+def _connected(address: str) -> Client:
+    from distributed import Client
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other versions, which are told apart later
@@ -240,16 +247,9 @@ def _connected(address: str) -> Client:
         raise InputError(found, "give --scheduler the address that `dask scheduler` prints", address) from error
 
 
-def _unfit(worker: str, found: str) -> InputError:
-    do = "start the workers from the same environment as this command"
-    return InputError(f"the Dask worker {worker} {found}", do)
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """A block in which Dask logs nothing here: what matters is raised."""
-    import distributed  # noqa: F401 - makes its loggers
-
     known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in ("distributed", "tornado")]
     loggers = [logger for logger in map(logging.getLogger, known) if not logger.disabled]
     for logger in loggers:

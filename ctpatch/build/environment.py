@@ -25,13 +25,12 @@ def environment() -> dict[str, str]:
     return made | versions()
 
 
-def differences(there: dict[str, str]) -> str:
-    """Where another process's environment is not this one's; empty when it is."""
-    here = environment()
+def differences(theirs: dict[str, str], ours: dict[str, str]) -> str:
+    """Where another environment is not ours; empty when it is."""
     return ", ".join(
-        f"{name} {there.get(name, 'none')}, not {here.get(name, 'none')}"
-        for name in sorted({*here, *there})
-        if here.get(name) != there.get(name)
+        f"{name} {theirs.get(name, 'none')}, not {ours.get(name, 'none')}"
+        for name in sorted({*theirs, *ours})
+        if theirs.get(name) != ours.get(name)
     )
 
 

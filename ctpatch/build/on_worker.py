@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from ..processes import OwnProcess, WorkerDied
 from .environment import differences, environment
 
 IDLE_S = 60.0
-"""For how long a process is kept without a call: a run that was killed cannot end it."""
+"""For how long a process is kept without a call: the next run finds it loaded."""
 
 
 @dataclass(frozen=True)
@@ -42,35 +43,49 @@ class Errand:
 
 
 class _Processes:
-    """A process for each run and thread."""
+    """A process for each thread of this worker, and the run that it is at work for."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[str, dict[int, OwnProcess]] = {}
-        self._ended: set[str] = set()
-        Finalize(None, self.end_all, exitpriority=100)  # before the worker's exit waits for them
+        self._of_threads: dict[int, OwnProcess] = {}
+        self._at_work: dict[int, str] = {}
+        self._stopped: set[str] = set()
+        Finalize(None, self._end, exitpriority=100)  # before the worker's exit waits for them
 
-    def of(self, run: str) -> OwnProcess:
-        """The one for this thread."""
+    def __call__(self, run: str, function: Callable[[bytes], bytes], call: bytes) -> bytes:
+        """The function's answer from this thread's process."""
+        thread = threading.get_ident()
         with self._lock:
-            if run in self._ended:
-                raise RuntimeError("this run has ended")
-            return self._kept.setdefault(run, {}).setdefault(threading.get_ident(), OwnProcess(idle_s=IDLE_S))
+            if run in self._stopped:
+                raise WorkerDied("stopped")
+            process = self._of_threads.setdefault(thread, OwnProcess(idle_s=IDLE_S))
+            self._at_work[thread] = run
+        try:
+            answer: bytes = process(function, call)
+            return answer
+        finally:
+            with self._lock:
+                del self._at_work[thread]
 
-    def end(self, run: str) -> None:
-        """End a run's processes; it gets no other."""
+    def stop(self, run: str) -> None:
+        """End the processes that are at work for a run; it gets no other."""
         with self._lock:
-            self._ended.add(run)
-            kept = self._kept.pop(run, {})
-        for process in kept.values():
+            self._stopped.add(run)
+            ending = [self._of_threads[thread] for thread, other in self._at_work.items() if other == run]
+        for process in ending:
             process.close()
 
-    def end_all(self) -> None:
-        for run in tuple(self._kept):
-            self.end(run)
+    def _end(self) -> None:
+        for process in self._of_threads.values():
+            process.close()
 
 
 _processes = _Processes()
+
+
+def unfit(worker: str, found: str) -> InputError:
+    """What to say of a worker that cannot be used."""
+    return InputError(f"the Dask worker {worker} {found}", "start the workers from the same environment as this command")
 
 
 def make(run: str, call: bytes, there: dict[str, str]) -> bytes:
@@ -81,17 +96,12 @@ def make(run: str, call: bytes, there: dict[str, str]) -> bytes:
     InputError
         When the versions here are not those of the one who sent it.
     """
-    if differences(there):
-        import socket
-
-        found = differences(there).replace(", not ", " there, ")
-        do = "start the workers from the same environment as this command"
-        raise InputError(f"a Dask worker on '{socket.gethostname()}' has other versions ({found})", do)
+    if found := differences(environment(), there):
+        raise unfit(f"on '{socket.gethostname()}'", f"has {found}")
     try:
-        answer: bytes = _processes.of(run)(_made, call)
+        return _processes(run, _made, call)
     except WorkerDied as death:
         return pickle.dumps((death, None))
-    return answer
 
 
 def _made(call: bytes) -> bytes:
@@ -109,4 +119,4 @@ def about() -> dict[str, str]:
 
 async def stop(run: str) -> None:
     """End a run's processes on this worker, without keeping it from its other duties."""
-    await asyncio.to_thread(_processes.end, run)
+    await asyncio.to_thread(_processes.stop, run)

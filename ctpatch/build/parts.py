@@ -241,7 +241,8 @@ def _locked(path: Path, *, needed: bool) -> IO[bytes]:
     file = lock(path, needed=needed)
     if file is not None:
         return file
-    if shards := lock(path, shared=True):
-        shards.close()
-        raise InputError("shards of this store are at work", "wait until all have ended", path.parent.name)
+    with contextlib.suppress(FileNotFoundError):  # the other build has ended meanwhile
+        if shards := lock(path, shared=True):
+            shards.close()
+            raise InputError("shards of this store are at work", "wait until all have ended", path.parent.name)
     raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)
