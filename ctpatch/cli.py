@@ -120,7 +120,9 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-lock", action="store_true", help=no_lock)
     shard = "compute the I-th of N shares of the lesions, and stop: N jobs, then one build without it"
     parser.add_argument("--shard", metavar="I/N", help=shard)
-    scheduler = "address of a Dask scheduler, whose workers see the same files and compute the lesions (tcp://HOST:8786)"
+    scheduler = (
+        "address of a Dask scheduler, whose workers see the same files and compute the lesions (tcp://HOST:8786)"
+    )
     parser.add_argument("--scheduler", default=BuildOptions.scheduler, metavar="ADDRESS", help=scheduler)
 
 
@@ -219,10 +221,15 @@ def _earlier(lesions: int, computed: int) -> str:
 def _options(arguments: argparse.Namespace) -> BuildOptions:
     jobs = _jobs(arguments)
     if arguments.scheduler and jobs != BuildOptions.jobs:
-        raise InputError(f"--jobs {jobs} and --scheduler", "leave out --jobs: the cluster's workers compute the lesions")
+        raise InputError(f"--jobs {jobs} and --scheduler", "leave out --jobs: the cluster computes the lesions")
     return BuildOptions(
-        *(_recipe(arguments), jobs, _fold(arguments)),
-        *(arguments.on_error, arguments.keep_uids, not arguments.no_lock, arguments.scheduler),
+        _recipe(arguments),
+        jobs,
+        _fold(arguments),
+        on_error=arguments.on_error,
+        keep_uids=arguments.keep_uids,
+        lock=not arguments.no_lock,
+        scheduler=arguments.scheduler,
     )
 
 

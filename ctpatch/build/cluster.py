@@ -131,7 +131,7 @@ class _Flight:
         return bool(self.flying)
 
     def _submit(self, call: Call) -> Future:
-        # pickle.loads, for the scheduler unpickles functions: so it needs no ctpatch (findings/dask_scheduler_imports.sh)
+        # bytes, for the scheduler unpickles functions (findings/dask_scheduler_imports.sh) and may have no ctpatch
         payload = pickle.dumps(Errand(self.run, pickle.dumps((self.function, call))))
         with self._connection():
             future = self.client.submit(pickle.loads, payload, key=f"lesion-{uuid.uuid4().hex}", pure=False)
@@ -203,9 +203,8 @@ class _Flight:
         if self.threads:
             self.seen = now
         elif now > self.seen + WITHOUT_S:
-            raise CtpatchError(
-                f"{self.address}: no worker for {WITHOUT_S:g} s; finished lesions are kept: start workers, then run again"
-            )
+            found = f"{self.address}: no worker for {WITHOUT_S:g} s"
+            raise CtpatchError(f"{found}; finished lesions are kept: start workers, then run again")
 
     @contextmanager
     def _connection(self) -> Iterator[None]:

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from typing import Any
 
+# once, with this module: its own modules form a circle, and of two threads that enter it at the same moment one fails
+import joblib.externals.loky  # noqa: F401
+
 from ..errors import InputError
 from ..processes import OwnProcess, WorkerDied
 from .environment import differences, environment
@@ -85,7 +88,8 @@ _processes = _Processes()
 
 def unfit(worker: str, found: str) -> InputError:
     """What to say of a worker that cannot be used."""
-    return InputError(f"the Dask worker {worker} {found}", "start the workers from the same environment as this command")
+    do = "start the workers from the same environment as this command"
+    return InputError(f"the Dask worker {worker} {found}", do)
 
 
 def make(run: str, call: bytes, there: dict[str, str]) -> bytes:

@@ -21,7 +21,7 @@ from .elsewhere import NEW_S, check_files, check_ticket, ticket
 from .engine import runner
 from .one_lesion import cut_lesion, plan_lesion
 from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
-from .shards import Shard, SharedParts, ShardResult
+from .shards import Shard, ShardResult, SharedParts
 
 __all__ = ["BuildOptions", "BuildResult", "Shard", "ShardResult", "build", "build_shard", "split_rows"]
 

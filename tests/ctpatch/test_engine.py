@@ -10,7 +10,7 @@ from pathlib import Path
 
 import joblib
 import pytest
-from calls import alive, blocked, crash, fail, made, pid_of, square
+from calls import alive, crash, fail, made, pid_of, square
 
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD

@@ -76,8 +76,8 @@ def test_210_shards_at_once_then_a_build(manifest, plain, tmp_path, n):
     for i, job in enumerate(jobs, start=1):
         text, err = job.communicate(timeout=120)
         assert job.returncode == 0, err
-        own = len(range(i - 1, LESIONS, n))
-        assert text == f"{parts_of(out)}: shard {i}/{n}, {own} lesions; when all shards have ended, build without --shard\n"
+        told = f"shard {i}/{n}, {len(range(i - 1, LESIONS, n))} lesions; when all shards have ended"
+        assert text == f"{parts_of(out)}: {told}, build without --shard\n"
     assert not out.exists()
     assert finished(out) == LESIONS
     puts_together(manifest, out, plain, before=LESIONS)
@@ -360,12 +360,10 @@ def test_a_shared_lock_needs_a_file_that_can_be_read(tmp_path):
     parts = SharedParts(tmp_path / "p", {"a": 1})
     assert parts._lock.readable()
     parts.release()
+    holder = SharedParts(tmp_path / "p", {"a": 1})
     with pytest.raises(InputError, match="begun with a = 1, now 2"):
-        holder = SharedParts(tmp_path / "p", {"a": 1})
-        try:
-            SharedParts(tmp_path / "p", {"a": 2})
-        finally:
-            holder.release()
+        SharedParts(tmp_path / "p", {"a": 2})
+    holder.release()
 
 
 # -- Folds ----------------------------------------------------------------------------------------------------------
