@@ -35,16 +35,16 @@ def end_worker(folder, lesion, times, row, *arguments):
     return work(row, *arguments)
 
 
-def elsewhere(what, row, parts, recipe, keep_uids, under_way):
+def elsewhere(what, row, plans, keep_uids, under_way):
     """On a machine where the manifest's files, or the folder of parts, are not there."""
     import ctpatch.build.run
 
     if what == "files":
         row = dataclasses.replace(row, root=row.root / "elsewhere")
-        return work(row, parts, recipe, keep_uids, under_way)
+        return work(row, plans, keep_uids, under_way)
     patience, ctpatch.build.run.NEW_S = ctpatch.build.run.NEW_S, 0.1
     try:
-        return work(row, parts, recipe, keep_uids, under_way.parent / "elsewhere" / under_way.name)
+        return work(row, plans, keep_uids, under_way.parent / "elsewhere" / under_way.name)
     finally:
         ctpatch.build.run.NEW_S = patience
 

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import shutil
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..errors import CtpatchError, InputError, Unfinished, located, public
+from ..errors import CtpatchError, InputError, Problems, Unfinished, located, public
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
 from ..manifest.split import assign_splits
 from ..processes import Call, WorkerDied
-from ..recipe import BuildOptions, Recipe
+from ..recipe import BuildOptions
 from ..store.records import COMPRESSION
 from ..store.verify import is_store
-from .assembly import Assembly, BuildResult, Outcome, skippable
+from .assembly import Assembly, BuildResult, Outcome, place_problem, skippable
 from .elsewhere import NEW_S, check_files, check_ticket, ticket
 from .engine import runner
-from .one_lesion import cut_lesion, plan_lesion
+from .one_lesion import cut_lesion
 from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
+from .plans import Plans
 from .shards import Shard, ShardResult, SharedParts
 
 __all__ = ["BuildOptions", "BuildResult", "Shard", "ShardResult", "build", "build_shard", "split_rows"]
@@ -78,7 +81,7 @@ def build_shard(
     computed, own = 0, shard.of(rows)
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
-        with contextlib.closing(_run(own, parts.path, options)) as outcomes:
+        with contextlib.closing(_run(own, parts.path, options, manifest.path)) as outcomes:
             for done, (row, outcome) in enumerate(outcomes, start=1):
                 computed += outcome.computed
                 if outcome.problem:
@@ -139,7 +142,7 @@ def _plan(manifest: Manifest, options: BuildOptions) -> dict[str, Any]:
 def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
     """Write the store while workers are busy with the lesions."""
     rows = assembly.rows
-    outcomes = _run(rows, assembly.parts.path, assembly.options)
+    outcomes = _run(rows, assembly.parts.path, assembly.options, assembly.manifest.path)
     try:
         for done, (row, outcome) in enumerate(outcomes, start=1):
             assembly.take(row, outcome)
@@ -152,22 +155,47 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
         raise
 
 
-def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator[tuple[Row, Outcome], None, None]:
-    """Each row's outcome in the rows' order, while workers are busy with the following ones."""
+def _run(
+    rows: tuple[Row, ...], parts: Path, options: BuildOptions, manifest_path: Path
+) -> Generator[tuple[Row, Outcome], None, None]:
+    """Each row's outcome in the rows' order, while workers are busy with the following ones.
+
+    Where there are several to compute, all are planned before: workers that are done with that begin to compute.
+    """
     afar = ticket(parts.absolute()) if options.scheduler else contextlib.nullcontext()
+    missing = [row for row in rows if not part_path(parts, row).exists()]
+    planned = missing if len(missing) > 1 else []
     with afar as under_way:
-        calls = (_call(row, parts, options, under_way) for row in rows)
-        made = runner(options.jobs, options.scheduler, len(rows)).run(_work, calls)
+        plans = Plans(parts.absolute() if under_way else parts, options.recipe)
+        calls = chain(
+            ((_plan_row, *_call(row, plans, options, under_way)) for row in planned),
+            ((_work, *_call(row, plans, options, under_way)) for row in rows),
+        )
+        made = runner(options.jobs, options.scheduler, len(rows)).run(operator.call, calls)
         with contextlib.closing(made) as outcomes:
+            _refuse(zip(planned, outcomes), manifest_path, options)  # noqa: B905 - the rest is for what follows
             for row, outcome in zip(rows, outcomes, strict=True):
                 yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
 
 
-def _call(row: Row, parts: Path, options: BuildOptions, under_way: Path | None) -> Call:
+def _refuse(outcomes: Iterable[tuple[Row, Outcome]], manifest_path: Path, options: BuildOptions) -> None:
+    """Raise the problems of all plans together, unless such lesions are skipped: then each is met again in its turn."""
+    problems = []
+    for row, outcome in outcomes:
+        if not isinstance(outcome, WorkerDied) and outcome.problem:
+            problem = place_problem(outcome.problem, row, manifest_path)
+            if not isinstance(problem, InputError):
+                raise problem
+            problems.append(problem)
+    if problems and options.on_error == "stop":
+        raise Problems(problems) if len(problems) > 1 else problems[0]
+
+
+def _call(row: Row, plans: Plans, options: BuildOptions, under_way: Path | None) -> Call:
     """The arguments of `_work`; without a word on the working folder, which is another's on another machine."""
     if under_way:
-        row, parts = replace(row, root=row.root.absolute()), parts.absolute()
-    return row, parts, options.recipe, options.keep_uids, under_way
+        row = replace(row, root=row.root.absolute())
+    return row, plans, options.keep_uids, under_way
 
 
 def _killed(death: WorkerDied) -> Outcome:
@@ -175,28 +203,48 @@ def _killed(death: WorkerDied) -> Outcome:
     return Outcome(problem=Unfinished(found, "use a machine with more memory, or see the system's log"))
 
 
-def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool, under_way: Path | None = None) -> Outcome:
+def _plan_row(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
+    """A lesion's plan, for `_work` to use."""
+
+    def step() -> bool:
+        plans.make(row)
+        return False
+
+    return _outcome(step, row, under_way)
+
+
+def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
     """One lesion, unless it is finished already; on another machine, while its run is `under_way`."""
-    path = part_path(parts, row)
+    return _outcome(lambda: _compute(row, plans, keep_uids, under_way), row, under_way)
+
+
+def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) -> bool:
+    """Finish a lesion; whether it had to be computed."""
+    path, inputs = part_path(plans.parts, row), inputs_digest(row)
+    finished = FinishedPart.load(path, row)
+    if finished is not None:
+        if finished.inputs != inputs:
+            changed = f"digest {finished.inputs[:12]}…, now {inputs[:12]}…"
+            found = f"files changed since this lesion was finished ({changed})"
+            raise InputError(found, f"remove {plans.parts.name} to begin anew", row.image)
+        return False
+    plan = plans.take(row, inputs)
+    lesion, patches, notes = cut_lesion(plan, plans.recipe, keep_uid=keep_uids)
+    told = tuple(public(note) for note in (*plan.notes, *notes))
+    part = FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person)
+    if under_way:
+        check_ticket(under_way)
+    part.save(path)
+    return True
+
+
+def _outcome(step: Callable[[], bool], row: Row, under_way: Path | None) -> Outcome:
+    """What became of a step, which says whether it computed a lesion; problems are values."""
     try:
         if under_way:
             check_ticket(under_way, NEW_S)
             check_files(row)
-        inputs = inputs_digest(row)
-        finished = FinishedPart.load(path, row)
-        if finished is not None:
-            if finished.inputs != inputs:
-                changed = f"digest {finished.inputs[:12]}…, now {inputs[:12]}…"
-                found = f"files changed since this lesion was finished ({changed})"
-                raise InputError(found, f"remove {parts.name} to begin anew", row.image)
-            return Outcome()
-        plan = plan_lesion(row, recipe)
-        lesion, patches, notes = cut_lesion(plan, recipe, keep_uid=keep_uids)
-        told = tuple(public(note) for note in (*plan.notes, *notes))
-        part = FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person)
-        if under_way:
-            check_ticket(under_way)
-        part.save(path)
+        return Outcome(computed=step())
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:
@@ -205,4 +253,3 @@ def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool, under_way: Pat
         return Outcome(problem=InputError(found, "mend the file's permissions, link or disk", place))
     except MemoryError:
         return Outcome(problem=Unfinished("out of memory", "use fewer --jobs, or a machine with more memory"))
-    return Outcome(computed=True)

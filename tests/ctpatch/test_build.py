@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import synthetic
 
+import ctpatch.build.plans
 import ctpatch.build.run
 from ctpatch.build.run import BuildOptions, build
 from ctpatch.errors import InputError, Problems
@@ -171,7 +172,7 @@ def test_interrupt_from_the_keyboard(manifest, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ctpatch.build.run, "plan_lesion", interrupted)
+    monkeypatch.setattr(ctpatch.build.plans, "plan_lesion", interrupted)
     assert main(run(manifest, tmp_path / "o.h5")[3:]) == 1
     assert "finished lesions are kept" in capsys.readouterr().err
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward
+import cohort
 import numpy as np
 import pydicom
 import pytest
@@ -21,6 +22,7 @@ from awkward import SLICES, edited, refused
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+import ctpatch.build.run
 from ctpatch.errors import FOUND_MIN, MESSAGE_MAX, InputError, shortened
 from ctpatch.notes import Note, gathered
 from ctpatch.store import open_store
@@ -253,6 +255,44 @@ def test_188_one_packed_slice_is_a_slice(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(ct.paths[15].read_bytes()))
     ct.paths[15].unlink()
     refused(tmp_path, "an image of the series is compressed", "unpack it", path=f"ct/{packed.name}")
+
+
+@pytest.fixture
+def late_fault(tmp_path: Path) -> Path:
+    """Four patients, two lesions each; the last two's headers are wrong."""
+    manifest = cohort.write_cohort(tmp_path, ("train", "train", "val", "test"), lesions=2)
+    for patient in ("P02", "P03"):
+        slices = sorted((tmp_path / patient / "ct").iterdir())
+        edited(slices[2], lambda dataset: delattr(dataset, "RescaleSlope"))
+    return manifest
+
+
+def build_of(manifest: Path, *options: str) -> awkward.Run:
+    out = manifest.with_name("s.h5")
+    return awkward.run("build", "--manifest", manifest, "--out", out, *awkward.FAST, *options)
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_189_header_faults_are_all_told_before_the_first_lesion_is_computed(
+    late_fault: Path, jobs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Any] = []
+    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", lambda *arguments, **options: computed.append(arguments))
+    result = build_of(late_fault, "--jobs", jobs)
+    assert result.status == 2
+    assert [line.removeprefix("ctpatch: ").split(" P0")[0] for line in result.err] == [
+        f"patient={patient} row={row}" for patient, row in (("P02", 6), ("P02", 7), ("P03", 8), ("P03", 9))
+    ]
+    assert all("RescaleSlope or RescaleIntercept is missing in 1 of 6 images" in line for line in result.err)
+    if jobs == "1":  # of several workers, one that is done with planning begins to compute
+        assert (computed, list(late_fault.parent.glob("s.h5*"))) == ([], [])
+
+
+def test_189_where_such_lesions_are_skipped_the_others_are_built(late_fault: Path) -> None:
+    result = build_of(late_fault, "--on-error", "skip")
+    assert (result.status, len(result.err)) == (1, 4)
+    with open_store(late_fault.with_name("s.h5")) as store:
+        assert sorted(set(store.lesions["patient_id"])) == ["P00", "P01"]
 
 
 def test_190_frames_padded_to_bytes(tmp_path: Path) -> None:

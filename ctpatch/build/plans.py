@@ -1,0 +1,75 @@
+"""Plans of lesions on disk between a run's two passes: all are planned before the first is computed.
+
+So a fault in the headers or contours of the last row is found early, and they are read once all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import pickle
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..images.volume import is_volume_file, open_volume
+from ..manifest import Row
+from ..recipe import Recipe
+from ..store.disk import owned, writing
+from .one_lesion import LesionPlan, plan_lesion
+from .parts import inputs_digest, part_path
+
+_DIGEST = "sha256"
+_DIGEST_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Plans:
+    """The plans of one run.
+
+    Parameters
+    ----------
+    parts : Path
+        The folder of finished lesions; plans lie there as `*.tmp`, so the next build clears up what a killed one left.
+    recipe : Recipe
+    key : bytes
+        A secret of the run: what does not bear its mark was not written by it, and is not unpickled.
+    """
+
+    parts: Path
+    recipe: Recipe
+    key: bytes = field(default_factory=lambda: secrets.token_bytes(_DIGEST_BYTES), repr=False)
+
+    def make(self, row: Row) -> None:
+        """Plan a row's lesion. Of a volume file only the header is read: all else in it takes its voxels.
+
+        Raises
+        ------
+        InputError
+            As `plan_lesion`.
+        """
+        if is_volume_file(row.image):
+            open_volume(row.image)
+            return
+        inputs = inputs_digest(row)
+        plan = plan_lesion(row, self.recipe)
+        data = pickle.dumps((inputs, plan), pickle.HIGHEST_PROTOCOL)
+        with writing(self.parts.name), open(self._path(row), "wb", opener=owned) as file:
+            file.write(hmac.digest(self.key, data, _DIGEST))
+            file.write(data)
+
+    def take(self, row: Row, inputs: str) -> LesionPlan:
+        """The plan of a row's lesion: the one made before, or where its files have changed since, a new one."""
+        path = self._path(row)
+        with contextlib.suppress(FileNotFoundError):
+            whole = path.read_bytes()
+            path.unlink(missing_ok=True)
+            mark, data = whole[:_DIGEST_BYTES], memoryview(whole)[_DIGEST_BYTES:]
+            if hmac.compare_digest(mark, hmac.digest(self.key, data, _DIGEST)):
+                planned, plan = pickle.loads(data)
+                if planned == inputs:
+                    return plan
+        return plan_lesion(row, self.recipe)
+
+    def _path(self, row: Row) -> Path:
+        return part_path(self.parts, row).with_suffix(".plan.tmp")
