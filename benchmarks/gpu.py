@@ -1,6 +1,6 @@
 """The trainer's GPU part in one call of at most four minutes; one JSON line a row.
 
-    python benchmarks/gpu.py [STORE] [--steps 200] [--device auto] [--seconds 230]
+    python benchmarks/gpu.py [STORE] [--steps 200] [--device auto] [--seconds 200]
 
 Without a store it makes one of noise, of 18,150 training patches. It needs Python, torch, torchvision, timm, h5py,
 numba, numpy, pandas and scipy, and of ours only what lies beside it (PYTHONPATH=. where nothing is installed).
@@ -248,7 +248,7 @@ def main() -> int:
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--patches", type=int, default=PATCHES, help="of the store that is made")
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 8])
-    parser.add_argument("--seconds", type=float, default=230)
+    parser.add_argument("--seconds", type=float, default=200, help="after which no row begins")
     parser.add_argument("--rows", choices=("all", "deterministic", "others"), default="all")
     args = parser.parse_args()
     device = fit.pick_device(args.device)

@@ -206,12 +206,27 @@ def spoilt(tmp_path):
     return cohort.write_cohort(tmp_path / "in", SPLITS, columns=lambda i: {"roi": "tumour"} if i == 1 else {})
 
 
-def test_stops_at_a_refused_lesion_and_keeps_the_others(spoilt, tmp_path):
+def test_stops_at_a_refused_lesion_before_any_is_computed(spoilt, tmp_path):
     with pytest.raises(InputError, match=r"^patient=P01 row=3 P01/rtstruct\.dcm: .*tumour.* Do: ") as error:
         build(spoilt, tmp_path / "o.h5", OPTIONS)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "o.h5").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
     spoilt.write_text(spoilt.read_text().replace("tumour", "lesion 1"))
+    assert build(spoilt, tmp_path / "o.h5", OPTIONS).computed == 5
+
+
+def test_stops_at_a_lesion_whose_pixels_are_refused_and_keeps_the_others(spoilt, tmp_path, monkeypatch):
+    def cut(plan, *arguments, **options):
+        if plan.row.patient_id == "P01":
+            raise InputError("its pixels are wrong", "mend them", plan.row.image)
+        return cut_lesion(plan, *arguments, **options)
+
+    spoilt.write_text(spoilt.read_text().replace("tumour", "lesion 1"))
+    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    with pytest.raises(InputError, match=r"^patient=P01 row=3 P01/ct: its pixels are wrong\. Do: mend them\.$"):
+        build(spoilt, tmp_path / "o.h5", OPTIONS)
+    assert not (tmp_path / "o.h5").exists()
+    spoilt.write_text(spoilt.read_text().replace("lesion 1", "tumour"))
     # the manifest changed: what was finished belongs to another
     with pytest.raises(InputError, match="begun with manifest"):
         build(spoilt, tmp_path / "o.h5", OPTIONS)

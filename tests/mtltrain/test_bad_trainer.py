@@ -208,7 +208,7 @@ def harm(path, damage):
 
 
 @pytest.mark.parametrize(("step", "share"), [(3, 0.02), (6, 0.0), (6, 1e9)])
-def test_143_killed_while_it_is_saved_beside_the_training(toy, whole, tmp_path, step, share):
+def test_killed_while_it_is_saved_beside_the_training(toy, whole, tmp_path, step, share):
     """Whether nothing of an epoch, part of it or all has been written: the same end."""
 
     def prepare():
