@@ -1,6 +1,6 @@
 """The pages of the documentation, and their code blocks run as they stand, in order, in one folder per page.
 
-`python` blocks share a namespace; `sh` blocks are commands that have to succeed; `console` blocks are commands after
+`python` blocks share a namespace; `sh` and `bash` blocks are commands that have to succeed; `console` blocks are commands after
 `$ ` with what they print, where `…` stands for anything. What is shown only (`csv`, `text`, …) is not run. A block that
 cannot run here has a line `<!-- not run: why -->` before it, one that needs a package `<!-- needs: package -->`.
 """
@@ -94,7 +94,12 @@ class Page:
     def run(self, *, evaluate: bool = True) -> Page:
         """Evaluate the blocks in the present folder, or only look at them."""
         shell = Shell()
-        evaluators = {"python": PythonEvaluator(), "sh": shell.succeed, "console": shell.converse}
+        evaluators = {
+            "python": PythonEvaluator(),
+            "sh": shell.succeed,
+            "bash": shell.succeed,
+            "console": shell.converse,
+        }
         languages = dict(self.blocks())
         parsers = [CodeBlockParser(name, evaluators.get(name, lambda _: None)) for name in {*languages.values()} - {""}]
         document = Sybil(parsers).parse(self.path)
