@@ -1,7 +1,7 @@
 """The pages of the documentation, and their code blocks run as they stand, in order, in one folder per page.
 
-`python` blocks share a namespace; `sh` and `bash` blocks are commands that have to succeed; `console` blocks are commands after
-`$ ` with what they print, where `…` stands for anything. What is shown only (`csv`, `text`, …) is not run. A block that
+`python` blocks share a namespace; `sh` and `bash` blocks are commands that have to succeed; `console` blocks are
+commands after `$ ` with what they print, where `…` stands for anything. What is shown only (`csv`, `text`, …) is not run. A block that
 cannot run here has a line `<!-- not run: why -->` before it, one that needs a package `<!-- needs: package -->`.
 """
 
