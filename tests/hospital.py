@@ -1,6 +1,6 @@
 """A folder of CT series and RTSTRUCTs as a hospital hands it over, for the pages of the documentation.
 
-Soft tissue with a bright ellipsoid, in 48 x 48 x 14 voxels. Every second patient has a `malignant`, larger lesion
+Soft tissue with a bright ellipsoid, in 48 x 48 x 12 voxels. Every second patient has a `malignant`, larger lesion
 with a less sharp margin.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import synthetic
 
-SHAPE = (14, 48, 48)
+SHAPE = (12, 48, 48)
 SPACING = (1.25, 1.25)
 STEP = 3.0
 FAT, TISSUE, LESION = -90, 45, 110
