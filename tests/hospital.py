@@ -32,7 +32,7 @@ def write_patient(folder: Path, name: str, *, seed: int = 0, size: float = 6.0, 
     """`folder/ct` and `folder/rtstruct.dcm`: one lesion with semi-axes of `size` pixels and two and a half slices."""
     ct = write_ct(folder / "ct", name, seed=seed, size=size)
     middle = SHAPE[1] / 2
-    outlines = [synthetic.circle(ct, k, (middle, middle), size * _share(k)) for k in LESION_SLICES]
+    outlines = [synthetic.circle(ct, k, (middle, middle), size * _share(k), 60) for k in LESION_SLICES]
     synthetic.write_rtstruct(folder / "rtstruct.dcm", {roi: outlines}, ct)
     return ct
 

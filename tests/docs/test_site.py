@@ -90,7 +90,7 @@ def test_pages_fit_a_phone_and_ask_for_nothing(site: Path) -> None:
         context = chromium.new_context(viewport={"width": 320, "height": 640}, offline=True)
         page, asked = context.new_page(), []
         page.on("request", lambda request: asked.append(request.url))
-        for name in ("manifest", "errors", "api"):
+        for name in ("errors", "api"):
             page.goto((site / f"{name}.html").as_uri())
             assert browser.overflow(page) <= 0, name
         assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
