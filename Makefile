@@ -1,5 +1,5 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store, its page -> comparison
-# make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see README
+# make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see docs/cohorts.md
 # make test   lint, types and tests
 # make docs   the site of docs/, into build/site (open build/site/index.html)
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/

@@ -1,6 +1,6 @@
 """A folder of CT series and RTSTRUCTs as a hospital hands it over, for the pages of the documentation.
 
-Soft tissue with a bright ellipsoid, in 48 x 48 x 14 voxels. Every second patient has a `malignant`, larger lesion
+Soft tissue with a bright ellipsoid, in 48 x 48 x 12 voxels. Every second patient has a `malignant`, larger lesion
 with a less sharp margin.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import synthetic
 
-SHAPE = (14, 48, 48)
+SHAPE = (12, 48, 48)
 SPACING = (1.25, 1.25)
 STEP = 3.0
 FAT, TISSUE, LESION = -90, 45, 110
@@ -32,7 +32,7 @@ def write_patient(folder: Path, name: str, *, seed: int = 0, size: float = 6.0, 
     """`folder/ct` and `folder/rtstruct.dcm`: one lesion with semi-axes of `size` pixels and two and a half slices."""
     ct = write_ct(folder / "ct", name, seed=seed, size=size)
     middle = SHAPE[1] / 2
-    outlines = [synthetic.circle(ct, k, (middle, middle), size * _share(k)) for k in LESION_SLICES]
+    outlines = [synthetic.circle(ct, k, (middle, middle), size * _share(k), 60) for k in LESION_SLICES]
     synthetic.write_rtstruct(folder / "rtstruct.dcm", {roi: outlines}, ct)
     return ct
 

@@ -1,8 +1,9 @@
 """The pages of the documentation, and their code blocks run as they stand, in order, in one folder per page.
 
-`python` blocks share a namespace; `sh` blocks are commands that have to succeed; `console` blocks are commands after
-`$ ` with what they print, where `…` stands for anything. What is shown only (`csv`, `text`, …) is not run. A block that
-cannot run here has a line `<!-- not run: why -->` before it, one that needs a package `<!-- needs: package -->`.
+`python` blocks share a namespace; `sh` and `bash` blocks are commands that have to succeed; `console` blocks are
+commands after `$ ` with what they print, where `…` stands for anything. What is shown only (`csv`, `text`, …) is not
+run. A block that cannot run here has a line `<!-- not run: why -->` before it, one that needs a package `<!-- needs:
+package -->`.
 """
 
 from __future__ import annotations
@@ -89,19 +90,23 @@ class Page:
     shown: list[int] = field(default_factory=list)
     not_run: dict[int, str] = field(default_factory=dict)
     lacking: dict[int, str] = field(default_factory=dict)
-    languages: dict[int, str] = field(default_factory=dict)
 
     def run(self, *, evaluate: bool = True) -> Page:
         """Evaluate the blocks in the present folder, or only look at them."""
         shell = Shell()
-        evaluators = {"python": PythonEvaluator(), "sh": shell.succeed, "console": shell.converse}
+        evaluators = {
+            "python": PythonEvaluator(),
+            "sh": shell.succeed,
+            "bash": shell.succeed,
+            "console": shell.converse,
+        }
         languages = dict(self.blocks())
         parsers = [CodeBlockParser(name, evaluators.get(name, lambda _: None)) for name in {*languages.values()} - {""}]
         document = Sybil(parsers).parse(self.path)
         document.namespace["__name__"] = "__main__"
         for example in document.examples():
-            language = self.languages[example.line] = languages[example.line]
-            kind, word = self._marker(document.text, example)
+            language = languages[example.line]
+            kind, word = _marker(document.text, example)
             if language in SHOWN:
                 self.shown.append(example.line)
             elif kind == "not run":
@@ -118,10 +123,6 @@ class Page:
                 self.ran.append(example.line)
         return self
 
-    def _marker(self, text: str, example: Example) -> tuple[str, str]:
-        found = MARKER.search(text[: example.region.start])
-        return (found[1], found[2]) if found else ("", "")
-
     def blocks(self) -> list[tuple[int, str]]:
         """Line and language of every fenced block, found without the parser."""
         fences = []
@@ -129,3 +130,9 @@ class Page:
             if fence := re.match(r"\s*```\s*(\S*)", line):
                 fences.append((number, fence[1]))
         return fences[::2]
+
+
+def _marker(text: str, example: Example) -> tuple[str, str]:
+    """The kind of marker in the line before a block, and its word."""
+    found = MARKER.search(text[: example.region.start])
+    return (found[1], found[2]) if found else ("", "")

@@ -17,7 +17,7 @@ PAGE = pages.ROOT / "docs" / "lidc.md"
 REAL = Path(__file__).parents[3] / "shared" / "data" / "lidc"
 
 
-def test_the_messages_of_the_table(tmp_path: Path) -> None:
+def test_the_page_and_the_messages_of_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.write_archive(tmp_path)
     notes = " ".join(scan(tmp_path / "LIDC-IDRI").notes)
     table = PAGE.read_text(encoding="utf-8").partition("## What is odd in it")[2]
@@ -25,6 +25,11 @@ def test_the_messages_of_the_table(tmp_path: Path) -> None:
     assert len(messages) == 6
     for message in messages:
         assert re.search(re.escape(message).replace("…", ".*?"), notes), message
+    monkeypatch.chdir(tmp_path)
+    page = pages.Page(PAGE).run()
+    assert sorted([*page.ran, *page.shown]) == [line for line, _ in page.blocks()]
+    with ctpatch.open_store("lidc.h5") as store:
+        assert list(store.lesions["label"]) == ["benign", "malignant", "malignant", "benign", "malignant", "malignant"]
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the shared real data are not here")
