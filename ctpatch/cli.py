@@ -118,6 +118,12 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-uids", action="store_true", help="keep SeriesInstanceUIDs instead of their digests")
     no_lock = "for file systems without locks; no other build may write this store meanwhile"
     parser.add_argument("--no-lock", action="store_true", help=no_lock)
+    shard = "compute the I-th of N shares of the lesions, and stop: N jobs, then one build without it"
+    parser.add_argument("--shard", metavar="I/N", help=shard)
+    scheduler = (
+        "address of a Dask scheduler, whose workers see the same files and compute the lesions (tcp://HOST:8786)"
+    )
+    parser.add_argument("--scheduler", default=BuildOptions.scheduler, metavar="ADDRESS", help=scheduler)
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
@@ -173,10 +179,9 @@ def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
     from .compiled import uncached
 
-    options = BuildOptions(
-        *(_recipe(arguments), _jobs(arguments), _fold(arguments)),
-        *(arguments.on_error, arguments.keep_uids, not arguments.no_lock),
-    )
+    options = _options(arguments)
+    if arguments.shard is not None:
+        return _build_shard(arguments, options)
     with _progress("build") as progress:
         result = build(arguments.manifest, arguments.out, options, progress)
     _print_notes(result.notes, arguments.verbose)
@@ -185,12 +190,47 @@ def _build(arguments: argparse.Namespace) -> int:
     for problem in result.skipped:
         print(f"skipped: {problem}", file=sys.stderr)
     patches = ", ".join(f"{split} {count}" for split, count in result.patches.items())
-    earlier = result.lesions - result.computed
+    print(f"{result.path}: {result.lesions} lesions, patches: {patches}{_earlier(result.lesions, result.computed)}")
+    return 1 if result.skipped else 0
+
+
+def _build_shard(arguments: argparse.Namespace, options: BuildOptions) -> int:
+    from .build.run import Shard, build_shard
+
+    shard = Shard.parse(arguments.shard)
+    with _progress("build") as progress:
+        result = build_shard(arguments.manifest, arguments.out, shard, options, progress)
+    for problem in result.skipped:
+        print(f"skipped: {problem}", file=sys.stderr)
     print(
-        f"{result.path}: {result.lesions} lesions, patches: {patches}"
-        + (f"; {earlier} lesions were finished before" if earlier > 0 else "")
+        f"{result.parts}: shard {shard.i}/{shard.n}, {result.lesions} lesions"
+        + _earlier(result.lesions, result.computed)
+        + "; when all shards have ended, build without --shard"
     )
     return 1 if result.skipped else 0
+
+
+def _earlier(lesions: int, computed: int) -> str:
+    """How many lesions were finished before, and if not all, how many were left."""
+    earlier = lesions - computed
+    if earlier <= 0:
+        return ""
+    return f"; {earlier} lesions were finished before" + (f", {computed} computed now" if computed else "")
+
+
+def _options(arguments: argparse.Namespace) -> BuildOptions:
+    jobs = _jobs(arguments)
+    if arguments.scheduler and jobs != BuildOptions.jobs:
+        raise InputError(f"--jobs {jobs} and --scheduler", "leave out --jobs: the cluster computes the lesions")
+    return BuildOptions(
+        _recipe(arguments),
+        jobs,
+        _fold(arguments),
+        on_error=arguments.on_error,
+        keep_uids=arguments.keep_uids,
+        lock=not arguments.no_lock,
+        scheduler=arguments.scheduler,
+    )
 
 
 def _print_notes(notes: Sequence[str], verbose: bool) -> None:

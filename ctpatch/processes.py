@@ -7,6 +7,7 @@ again, so a script without `if __name__ == "__main__"` works, and its error name
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import re
 import signal
@@ -44,7 +45,7 @@ class WorkerDied(Exception):
         return cls(f"killed by signal {-code}" if code < 0 else f"exit status {code}")
 
 
-def processes(count: int, quiet: bool = False) -> ProcessPoolExecutor:
+def processes(count: int, quiet: bool = False, idle_s: float | None = None) -> ProcessPoolExecutor:
     """Processes that end when this one does, however that ends; `submit` starts them.
 
     Parameters
@@ -52,12 +53,17 @@ def processes(count: int, quiet: bool = False) -> ProcessPoolExecutor:
     count : int
     quiet : bool
         What they print to standard error is thrown away.
+    idle_s : float, optional
+        For how long one without a call is kept; for good unless given. The next call starts another.
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
+    if multiprocessing.current_process().daemon:  # as Dask's workers are: such may have no children, lest these be left
+        multiprocessing.current_process().daemon = False
     # the signal comes when the *thread* ends that started the process: only the main one ends with this process
     by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    return ProcessPoolExecutor(count, initializer=partial(_end_with, os.getpid(), by_signal, quiet), env=_ONE_THREAD)
+    start = partial(_end_with, os.getpid(), by_signal, quiet)
+    return ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ONE_THREAD)
 
 
 def submit(pool: ProcessPoolExecutor, function: Function, *arguments: Any) -> Future[Any]:
@@ -93,10 +99,12 @@ class OwnProcess:
     ----------
     quiet : bool
         What the process prints to standard error is thrown away.
+    idle_s : float, optional
+        For how long it is kept without a call.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, quiet: bool = False, idle_s: float | None = None) -> None:
+        self._quiet, self._idle_s = quiet, idle_s
         self._pool: ProcessPoolExecutor | None = None
 
     def __call__(self, function: Function, *arguments: Any) -> Any:
@@ -110,7 +118,7 @@ class OwnProcess:
         from joblib.externals.loky import BrokenProcessPool
 
         if self._pool is None:
-            self._pool = processes(1, self._quiet)
+            self._pool = processes(1, self._quiet, self._idle_s)
         answer = submit(self._pool, function, *arguments)
         try:
             return answer.result()

@@ -99,6 +99,8 @@ class BuildOptions:
         Whether series are kept by UID instead of by digest.
     lock : bool
         Whether no other build can write the same store meanwhile; some file systems have no locks.
+    scheduler : str
+        Address of a Dask scheduler whose workers compute the lesions, in the place of processes of this machine.
     """
 
     recipe: Recipe = field(default_factory=Recipe)
@@ -107,3 +109,4 @@ class BuildOptions:
     on_error: str = "stop"
     keep_uids: bool = False
     lock: bool = True
+    scheduler: str = ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +14,9 @@ from ..notes import Note
 from ..recipe import ALGORITHM, BuildOptions
 from ..store.records import COMPRESSION
 from ..store.writer import StoreWriter
+from .elsewhere import arrived
+from .environment import versions
 from .parts import FinishedPart, PartsFolder, part_path
-
-PACKAGES = ("ctpatch", "numpy", "h5py", "numba", "isal", "pydicom", "nibabel", "SimpleITK", "scipy", "shapely")
-"""Whose versions a store records."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +96,9 @@ class Assembly:
         problem = outcome.problem or self._add(row, outcome.computed)
         if problem is None:
             return
-        problem = place_problem(problem, row, self.manifest.path)
-        if self.options.on_error == "stop" or not isinstance(problem, InputError):  # a full disk is no refused lesion
-            raise problem
-        self.skipped.append(problem)
-        self.writer.skip(row.patient_id, row.lesion_id, _reason(problem))
+        refused = skippable(problem, row, self.manifest.path, self.options)
+        self.skipped.append(refused)
+        self.writer.skip(row.patient_id, row.lesion_id, _reason(refused))
 
     def finish(self) -> BuildResult:
         """Complete the store.
@@ -133,7 +128,7 @@ class Assembly:
 
     def _add(self, row: Row, computed: bool) -> InputError | None:
         path = part_path(self.parts.path, row)
-        part = FinishedPart.load(path, row)
+        part = FinishedPart.load(path, row) or (arrived(path, row) if self.options.scheduler else None)
         if part is None:
             raise CtpatchError(f"patient={row.patient_id} row={row.line}: its finished part cannot be read; run again")
         self.computed += computed or path.name not in self.parts.before  # its worker's answer may have been lost
@@ -185,6 +180,14 @@ class CopyGuard:
         return None
 
 
+def skippable(problem: CtpatchError, row: Row, manifest_path: Path, options: BuildOptions) -> InputError:
+    """A lesion's problem, placed; raised where it ends the build."""
+    placed = place_problem(problem, row, manifest_path)
+    if options.on_error == "stop" or not isinstance(placed, InputError):  # a full disk is no refused lesion
+        raise placed
+    return placed
+
+
 def place_problem(problem: CtpatchError, row: Row, manifest_path: Path) -> CtpatchError:
     """A lesion's problem with patient, line and a path relative to the manifest."""
     if not isinstance(problem, InputError):
@@ -216,7 +219,6 @@ def _provenance(rows: tuple[Row, ...], options: BuildOptions, notes: dict[str, l
         "fold": list(options.fold) if options.fold else None,
         "keep_uids": options.keep_uids,
         "compression": COMPRESSION,
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "notes": notes,
     }

@@ -1,4 +1,4 @@
-"""What makes a build's calls: this very process, or worker processes of this machine."""
+"""What makes a build's calls: this very process, worker processes of this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ class LocalRunner:
         from .workers import in_workers  # joblib takes a tenth of a command's start
 
         return in_workers(function, calls, self.jobs)
+
+
+def runner(jobs: int, scheduler: str, calls: int) -> Runner:
+    """What makes so many calls: the workers of a Dask scheduler where one is given, else `jobs` processes."""
+    if not scheduler:
+        return LocalRunner.sized(jobs, calls)
+    from .cluster import ClusterRunner  # Dask is an extra
+
+    return ClusterRunner(scheduler)

@@ -140,30 +140,47 @@ class PartsFolder:
         self.path = path
         with writing(path.name):
             path.mkdir(mode=0o700, exist_ok=True)
-            self._lock = _locked(path / "lock", needed=locked)
-            try:
-                for leftover in path.glob("*.tmp"):  # of a build that was killed
-                    leftover.unlink()
-                self._check_plan(dict(plan))
-                self.before = frozenset(part.name for part in path.glob("*.part"))
-            except BaseException:
-                self.release()
-                raise
+            self._lock = self._hold(dict(plan), locked)
+            self.before = frozenset(part.name for part in path.glob("*.part"))
+
+    def _hold(self, plan: dict[str, Any], locked: bool) -> IO[bytes]:
+        """The open lock file, when the folder is this build's."""
+        file = _locked(self.path / "lock", needed=locked)
+        try:
+            self._prepare(plan)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _prepare(self, plan: dict[str, Any]) -> None:
+        """Clear up after builds that were killed, and see whether what they finished is of this plan."""
+        for leftover in self.path.glob("*.tmp"):
+            leftover.unlink()
+        self._check_plan(plan)
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
-        file = self.path / "plan.json"
-        try:
-            before = dict(json.loads(file.read_bytes()))
-        except (FileNotFoundError, ValueError, TypeError):
-            before = {}
-        lesions = list(self.path.glob("*.part"))
+        before, lesions = self._plan(), list(self.path.glob("*.part"))
         if not before or not lesions:
             # Lesions without a readable plan may be anything's: left by a removal that was interrupted, say.
             for leftover in lesions:
                 leftover.unlink()
-            with replacing(file, private=True) as plan_file:
-                plan_file.write(json_bytes(plan).tobytes())
-            return
+            self._write_plan(plan)
+        else:
+            self._compare(before, plan)
+
+    def _plan(self) -> dict[str, Any]:
+        """What the finished lesions depend on; empty when there is nothing to read."""
+        try:
+            return dict(json.loads((self.path / "plan.json").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return {}
+
+    def _write_plan(self, plan: dict[str, Any]) -> None:
+        with replacing(self.path / "plan.json", private=True) as file:
+            file.write(json_bytes(plan).tobytes())
+
+    def _compare(self, before: dict[str, Any], plan: dict[str, Any]) -> None:
         for key in sorted({*before, *plan}):
             if before.get(key) != plan.get(key):
                 found = f"begun with {key} = {before.get(key)}, now {plan.get(key)}"
@@ -222,6 +239,10 @@ def inputs_digest(row: Row) -> str:
 
 def _locked(path: Path, *, needed: bool) -> IO[bytes]:
     file = lock(path, needed=needed)
-    if file is None:
-        raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)
-    return file
+    if file is not None:
+        return file
+    with contextlib.suppress(FileNotFoundError):  # the other build has ended meanwhile
+        if shards := lock(path, shared=True):
+            shards.close()
+            raise InputError("shards of this store are at work", "wait until all have ended", path.parent.name)
+    raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)

@@ -12,16 +12,18 @@ from typing import Any
 from ..errors import CtpatchError, InputError, Unfinished, located, public
 from ..manifest import Manifest, Row, manifest_digest, read_manifest
 from ..manifest.split import assign_splits
-from ..processes import WorkerDied
+from ..processes import Call, WorkerDied
 from ..recipe import BuildOptions, Recipe
 from ..store.records import COMPRESSION
 from ..store.verify import is_store
-from .assembly import Assembly, BuildResult, Outcome
-from .engine import LocalRunner
+from .assembly import Assembly, BuildResult, Outcome, skippable
+from .elsewhere import NEW_S, check_files, check_ticket, ticket
+from .engine import runner
 from .one_lesion import cut_lesion, plan_lesion
 from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
+from .shards import Shard, ShardResult, SharedParts
 
-__all__ = ["BuildOptions", "BuildResult", "build", "split_rows"]
+__all__ = ["BuildOptions", "BuildResult", "Shard", "ShardResult", "build", "build_shard", "split_rows"]
 
 SPACE = 1.2
 """Free space that a build wants, as a multiple of what it is expected to write."""
@@ -49,10 +51,7 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     CtpatchError
         When something failed while running; finished lesions are kept.
     """
-    manifest = read_manifest(manifest_path)
-    rows = split_rows(manifest, options.recipe.seed, options.fold)
-    _check_out(out)
-    parts = PartsFolder(parts_folder(manifest_path, out, options), _plan(manifest, options), locked=options.lock)
+    manifest, rows, parts = _open(manifest_path, out, options, PartsFolder)
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
         result = _assemble(Assembly(manifest, rows, out, parts, options), progress)
@@ -64,6 +63,42 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     else:
         parts.remove()
     return result
+
+
+def build_shard(
+    manifest_path: Path, out: Path, shard: Shard, options: BuildOptions, progress: Progress | None = None
+) -> ShardResult:
+    """Compute a share of a build's lesions, for a `build` that puts the store together when all shards have ended.
+
+    Parameters and errors are those of `build`; shards of one store may run at the same time, on any machines that see
+    its folder.
+    """
+    manifest, rows, parts = _open(manifest_path, out, options, SharedParts)
+    skipped: list[InputError] = []
+    computed, own = 0, shard.of(rows)
+    try:
+        _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
+        with contextlib.closing(_run(own, parts.path, options)) as outcomes:
+            for done, (row, outcome) in enumerate(outcomes, start=1):
+                computed += outcome.computed
+                if outcome.problem:
+                    skipped.append(skippable(outcome.problem, row, manifest.path, options))
+                if progress:
+                    progress(done, len(own), f"patient={row.patient_id} lesion={row.lesion_id}")
+    finally:
+        parts.release()
+    return ShardResult(parts.path, len(own) - len(skipped), computed, tuple(skipped))
+
+
+def _open(
+    manifest_path: Path, out: Path, options: BuildOptions, folder: type[PartsFolder]
+) -> tuple[Manifest, tuple[Row, ...], PartsFolder]:
+    """The manifest, its rows with their splits, and the folder of finished lesions."""
+    manifest = read_manifest(manifest_path)
+    rows = split_rows(manifest, options.recipe.seed, options.fold)
+    _check_out(out)
+    place, plan = parts_folder(manifest_path, out, options), _plan(manifest, options)
+    return manifest, rows, folder(place, plan, locked=options.lock)
 
 
 def _check_out(out: Path) -> None:
@@ -119,10 +154,20 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
 
 def _run(rows: tuple[Row, ...], parts: Path, options: BuildOptions) -> Generator[tuple[Row, Outcome], None, None]:
     """Each row's outcome in the rows' order, while workers are busy with the following ones."""
-    calls = ((row, parts, options.recipe, options.keep_uids) for row in rows)
-    with contextlib.closing(LocalRunner.sized(options.jobs, len(rows)).run(_work, calls)) as outcomes:
-        for row, outcome in zip(rows, outcomes, strict=True):
-            yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
+    afar = ticket(parts.absolute()) if options.scheduler else contextlib.nullcontext()
+    with afar as under_way:
+        calls = (_call(row, parts, options, under_way) for row in rows)
+        made = runner(options.jobs, options.scheduler, len(rows)).run(_work, calls)
+        with contextlib.closing(made) as outcomes:
+            for row, outcome in zip(rows, outcomes, strict=True):
+                yield row, _killed(outcome) if isinstance(outcome, WorkerDied) else outcome
+
+
+def _call(row: Row, parts: Path, options: BuildOptions, under_way: Path | None) -> Call:
+    """The arguments of `_work`; without a word on the working folder, which is another's on another machine."""
+    if under_way:
+        row, parts = replace(row, root=row.root.absolute()), parts.absolute()
+    return row, parts, options.recipe, options.keep_uids, under_way
 
 
 def _killed(death: WorkerDied) -> Outcome:
@@ -130,10 +175,13 @@ def _killed(death: WorkerDied) -> Outcome:
     return Outcome(problem=Unfinished(found, "use a machine with more memory, or see the system's log"))
 
 
-def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
-    """One lesion, unless it is finished already."""
+def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool, under_way: Path | None = None) -> Outcome:
+    """One lesion, unless it is finished already; on another machine, while its run is `under_way`."""
     path = part_path(parts, row)
     try:
+        if under_way:
+            check_ticket(under_way, NEW_S)
+            check_files(row)
         inputs = inputs_digest(row)
         finished = FinishedPart.load(path, row)
         if finished is not None:
@@ -145,7 +193,10 @@ def _work(row: Row, parts: Path, recipe: Recipe, keep_uids: bool) -> Outcome:
         plan = plan_lesion(row, recipe)
         lesion, patches, notes = cut_lesion(plan, recipe, keep_uid=keep_uids)
         told = tuple(public(note) for note in (*plan.notes, *notes))
-        FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person).save(path)
+        part = FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person)
+        if under_way:
+            check_ticket(under_way)
+        part.save(path)
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:

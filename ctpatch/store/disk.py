@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -38,7 +39,8 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     private : bool
         Whether only its owner may read it.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # the token for machines that share the folder, where processes may have the same number
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "wb", opener=owned if private else None) as file:
             yield file
@@ -53,7 +55,7 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 """What file systems without locks say (NFS, Lustre, some of FUSE)."""
 
 
-def lock(path: Path, *, needed: bool = True) -> IO[bytes] | None:
+def lock(path: Path, *, needed: bool = True, shared: bool = False) -> IO[bytes] | None:
     """An open file locked for this process, None where another one holds it.
 
     The system unlocks it however the process ends, and when the file is closed. A file that has just been removed by
@@ -64,6 +66,8 @@ def lock(path: Path, *, needed: bool = True) -> IO[bytes] | None:
     path : Path
     needed : bool
         False: the file is opened and not locked.
+    shared : bool
+        Whether others who ask for it shared may hold it too.
 
     Raises
     ------
@@ -72,10 +76,10 @@ def lock(path: Path, *, needed: bool = True) -> IO[bytes] | None:
     """
     import fcntl  # not on Windows, where stores can be read
 
-    file = open(path, "ab", opener=owned)  # noqa: SIM115 - held open as long as the lock is
+    file = open(path, "a+b", opener=owned)  # noqa: SIM115 - held open as long as the lock is; NFS shares what is read
     try:
         if needed:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return file
     except OSError as error:

@@ -33,6 +33,7 @@ ORDER = [
     "store",
     "build.one_lesion",
     "build.parts",
+    "build.shards",
     "build.workers",
     "build.engine",
     "build.assembly",

@@ -1,6 +1,5 @@
 """Calls in worker processes: in order, streamed, a death named, nothing lost, and nothing alive afterwards."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -11,55 +10,13 @@ from pathlib import Path
 
 import joblib
 import pytest
+from calls import alive, crash, fail, made, pid_of, square
 
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD
 from ctpatch.processes import OwnProcess, WorkerDied
 
 TOOLS = str(Path(__file__).resolve().parents[1])
-
-
-def square(number, folder="", deaths=0, seconds=0.0):
-    """A call that notes when it is made, and ends its process as often as told."""
-    time.sleep(seconds)
-    if folder:
-        before = len(list(Path(folder).glob(f"{number}.*")))
-        Path(folder, f"{number}.{before}.{os.getpid()}").touch()
-        if before < deaths:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return number * number
-
-
-def pid_of(number):
-    time.sleep(0.05)
-    return os.getpid()
-
-
-def fail(number):
-    if number == 3:
-        raise ValueError(f"number {number}")
-    return number
-
-
-def blocked(number):
-    return [int(name) for name in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
-
-
-def crash(number):
-    if number == 3:
-        ctypes.string_at(0)
-    return number
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def made(folder):
-    return {path.name for path in Path(folder).iterdir()}
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 3])
@@ -169,14 +126,16 @@ def test_a_crash_prints_nothing(capfd):
 DEAF = """
 import sys
 sys.path.append(sys.argv[1])
-from test_engine import OwnProcess, LocalRunner, blocked
+from calls import blocked
+from ctpatch.build.engine import LocalRunner
+from ctpatch.processes import OwnProcess
 print(*LocalRunner(2).run(blocked, ((n,) for n in range(4))), OwnProcess()(blocked, 0), blocked(0))
 """
 
 
 def test_workers_are_deaf_to_an_interrupt_from_the_beginning():
     """In a fresh process, for the first one that is started there makes a difference."""
-    command = [sys.executable, "-c", DEAF, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DEAF, TOOLS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == f"{' '.join([str([int(signal.SIGINT)])] * 5)} []\n"
 
@@ -184,7 +143,7 @@ def test_workers_are_deaf_to_an_interrupt_from_the_beginning():
 PARENT = """
 import sys
 sys.path.append(sys.argv[1])
-from test_engine import square
+from calls import square
 from ctpatch.build.engine import LocalRunner
 for answer in LocalRunner(2).run(square, ((n, sys.argv[2], 0, 0.3) for n in range(100))):
     print(answer, flush=True)
@@ -193,7 +152,7 @@ for answer in LocalRunner(2).run(square, ((n, sys.argv[2], 0, 0.3) for n in rang
 
 def started(tmp_path):
     (tmp_path / "run.py").write_text(PARENT)
-    command = [sys.executable, str(tmp_path / "run.py"), str(Path(__file__).parent), str(tmp_path / "made")]
+    command = [sys.executable, str(tmp_path / "run.py"), TOOLS, str(tmp_path / "made")]
     (tmp_path / "made").mkdir()
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert parent.stdout.readline() == "0\n"
