@@ -90,7 +90,8 @@ class _Flight:
         """Refuse workers with other versions by name; those that come later are asked with each call."""
         told = _within(ANSWER_S, lambda: self.client.run(about, on_error="return"))
         if told is None:
-            raise self._lost("its workers do not answer")
+            found = f"{self.address}: a worker does not answer within {ANSWER_S:g} s"
+            raise CtpatchError(f"{found}; see its log, end it, then run again")
         for worker, there in sorted(told.items()):
             if isinstance(there, Exception):
                 raise unfit(worker, f"cannot load ctpatch ({there})")
@@ -178,8 +179,13 @@ class _Flight:
         return told
 
     def _alone(self, call: Call) -> Any:
+        """The first call's answer when nobody else is at work: a death also counts against who was beside it.
+
+        Dask blames all that a worker was at work on (findings/dask_blames_neighbours.sh).
+        """
         for _ in range(TRIES):
-            answer = self._result(self._submit(call))
+            self.flying[0] = call, self._submit(call)
+            answer = self._result(self.flying[0][1])
             if not isinstance(answer, WorkerDied):
                 return answer
             if isinstance(answer, _Killed):  # Dask itself has tried again
