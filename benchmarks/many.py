@@ -50,7 +50,9 @@ def measure(folder: Path, lesions: int, repeats: int, *more: str) -> str:
                 seconds.setdefault((count, step), []).append(run(folder / f"{count}.csv", out, *more, step))
             size[count] = out.stat().st_size
             out.unlink()
-    medians = {key: [statistics.median(column) for column in zip(*pairs, strict=True)] for key, pairs in seconds.items()}
+    medians = {
+        key: [statistics.median(column) for column in zip(*pairs, strict=True)] for key, pairs in seconds.items()
+    }
     each = [
         (medians[1 + lesions, step][i] - medians[1, step][i]) / lesions
         for step in ("--shard=1/1", "--seed=0")

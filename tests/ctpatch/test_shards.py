@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import awkward
 import cohort
@@ -382,3 +383,36 @@ def test_217_shards_of_folds(tmp_path):
             assert ("; 8 lesions were finished before" in result.out[-1]) == bool(shards)
     for name in ("1.h5", "2.h5"):
         assert (apart / name).read_bytes() == (together / name).read_bytes()
+
+
+# -- docs/clusters.md -----------------------------------------------------------------------------------------------
+
+MANUAL = Path(__file__).resolve().parents[2] / "docs" / "clusters.md"
+SBATCH = """#!/bin/bash
+last=
+while [[ $1 == --* ]]; do
+    case $1 in --array=1-*) last=${1#--array=1-};; --dependency=afterany:17) echo after >&2;; esac
+    shift
+done
+export SLURM_CPUS_PER_TASK=1
+if [ -z "$last" ]; then exec bash "$@"; fi
+for i in $(seq "$last"); do SLURM_ARRAY_TASK_ID=$i bash "$@" >&2; done
+echo 17
+"""
+
+
+def test_the_manual_s_lines_for_slurm(manifest, plain, tmp_path):
+    """With an sbatch that runs what it is given at once, and fewer shards."""
+    shard_sh, store_sh, typed = re.findall(r"```bash\n(.*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)[:3]
+    ctpatch_sh = f'#!/bin/bash\nexec {sys.executable} -m ctpatch "$@" {" ".join(SMALL)}\n'
+    for name, text in (("shard.sh", shard_sh), ("store.sh", store_sh), ("sbatch", SBATCH), ("ctpatch", ctpatch_sh)):
+        (tmp_path / name).write_text(text.replace("cohort.csv", str(manifest)))
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = ["bash", "-euo", "pipefail", "-c", typed.replace("100", "3")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "after\n" in done.stderr
+    assert "o.h5.parts: shard 3/3, 3 lesions" in done.stderr.replace("cohort.h5", "o.h5")
+    assert "; 10 lesions were finished before" in done.stdout
+    assert (tmp_path / "cohort.h5").read_bytes() == plain
