@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import resource_tracker
@@ -62,6 +63,8 @@ def processes(count: int, quiet: bool = False, idle_s: float | None = None) -> P
         multiprocessing.current_process().daemon = False
     # the signal comes when the *thread* ends that started the process: only the main one ends with this process
     by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+    # where psutil is installed, as with Dask, loky replaces a process that has grown by 300 MB, and says so
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
     start = partial(_end_with, os.getpid(), by_signal, quiet)
     return ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ONE_THREAD)
 

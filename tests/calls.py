@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+
 
 def square(number, folder="", deaths=0, seconds=0.0):
     """A call that notes when it is made, and ends its process as often as told."""
@@ -36,6 +38,13 @@ def blocked(number):
 def crash(number):
     if number == 3:
         ctypes.string_at(0)
+    return number
+
+
+def grow(number, kept=[]):  # noqa: B006 - it is to grow
+    """A call after which its process is larger by 400 MB, and long enough for loky to look."""
+    kept.append(np.ones(50_000_000))
+    time.sleep(1.05)
     return number
 
 

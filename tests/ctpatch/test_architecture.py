@@ -34,7 +34,11 @@ ORDER = [
     "build.one_lesion",
     "build.parts",
     "build.shards",
+    "build.elsewhere",
+    "build.environment",
     "build.workers",
+    "build.on_worker",
+    "build.cluster",
     "build.engine",
     "build.assembly",
     "build.run",
@@ -210,6 +214,8 @@ HEAVY = {
     "numba",
     "scipy",
     "joblib",
+    "dask",
+    "distributed",
     "gdcm",
     "shapely",
     "matplotlib",
@@ -238,3 +244,14 @@ def _names(node, target):
     """Whether a relative import may bring in a module."""
     words = {*(node.module or "").split("."), *(alias.name for alias in node.names)}
     return target.rpartition(".")[2] in words
+
+
+def test_only_the_cluster_runner_knows_dask():
+    """It is an extra: loaded where --scheduler is given, and nowhere else."""
+    for name, path in modules("ctpatch").items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        heads = {imported.partition(".")[0] for imported in imports_of(path, "ctpatch", name)}
+        top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
+        top |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+        assert name == "build.cluster" or not heads & {"dask", "distributed"}, name
+        assert "distributed" not in top, name

@@ -139,6 +139,9 @@ WRONG_CALLS = {
     "--spacing 0": "--spacing is 0, outside 0.05 to 10. Do: .*",
     "--spacing inf": "--spacing is inf, outside .*",
     "--lidc-consensus 1.5": "--lidc-consensus is 1.5, outside .*",
+    "--shard 0/4": "--shard '0/4' is not i/n with 1 <= i <= n. Do: .*",
+    "--shard 1/2 --fold 1/2": "row=2 manifest.csv: the manifest has its own splits .* Do: .*",
+    "--jobs 2 --scheduler tcp://h:1": "--jobs 2 and --scheduler. Do: leave out --jobs.*",
     "--fold 3/2": "--fold '3/2' is not i/k .* Do: .*",
     "--fold 1/2": "row=2 manifest.csv: the manifest has its own splits .* Do: .*",
 }

@@ -288,14 +288,15 @@ OLDER = "import ctpatch.recipe; ctpatch.recipe.ALGORITHM = 'ctpatch-1'; "
 
 
 @pytest.mark.parametrize(
-    ("before", "found"),
+    ("before", "late", "found"),
     [
-        (OLDER, r"has algorithm ctpatch-1, not ctpatch-\d+"),
-        (clusters.WITHOUT_CTPATCH, r"cannot load ctpatch \(.*No module named 'ctpatch.*\)"),
+        (OLDER, False, r"has algorithm ctpatch-1, not ctpatch-\d+"),
+        (OLDER, True, r"has algorithm ctpatch-1, not ctpatch-\d+"),
+        (clusters.WITHOUT_CTPATCH, True, r"cannot load ctpatch \(.*No module named 'ctpatch.*\)"),
     ],
+    ids=["older", "older-late", "none-late"],
 )
-@pytest.mark.parametrize("late", [False, True])
-def test_221_a_worker_of_another_environment(bare, manifest, tmp_path, monkeypatch, before, found, late):
+def test_221_a_worker_of_another_environment(bare, manifest, tmp_path, monkeypatch, before, late, found):
     """Told before the first lesion or, of one that comes later, with its first."""
     if late:
         monkeypatch.setattr(cluster_module._Flight, "check_workers", lambda flight: None)

@@ -123,6 +123,22 @@ def test_a_crash_prints_nothing(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+GROWN = """
+import sys
+sys.path.append(sys.argv[1])
+from calls import grow
+from ctpatch.build.engine import LocalRunner
+print(*LocalRunner(2).run(grow, ((n,) for n in range(5))))
+"""
+
+
+def test_a_worker_that_has_grown_is_replaced_without_a_word():
+    pytest.importorskip("psutil")
+    command = [sys.executable, "-W", "error", "-c", GROWN, TOOLS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0 1 2 3 4\n", "")
+
+
 DEAF = """
 import sys
 sys.path.append(sys.argv[1])
