@@ -38,7 +38,6 @@ class Cluster:
             **os.environ,
             "PYTHONPATH": path,
             "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(failures),
-            "DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON__MALLOC_TRIM_THRESHOLD_": "65536",
         }
         file = folder / "scheduler.json"
         self.scheduler = self._start(

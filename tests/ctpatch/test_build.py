@@ -18,6 +18,7 @@ import synthetic
 
 import ctpatch.build.plans
 import ctpatch.build.run
+from ctpatch.build.one_lesion import cut_lesion
 from ctpatch.build.run import BuildOptions, build
 from ctpatch.errors import InputError, Problems
 from ctpatch.manifest import Row

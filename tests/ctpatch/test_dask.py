@@ -18,8 +18,8 @@ from calls import alive, fail, made, pid_of, square
 import ctpatch.build.run
 from ctpatch.build import cluster as cluster_module
 from ctpatch.build import elsewhere
-from ctpatch.build.cluster import AHEAD, ClusterRunner
 from ctpatch.build.plans import Plans
+from ctpatch.build.cluster import AHEAD, ClusterRunner
 from ctpatch.errors import CtpatchError, InputError
 from ctpatch.manifest import Row
 from ctpatch.processes import WorkerDied
@@ -398,9 +398,8 @@ def test_224_who_is_left_behind_writes_nothing(manifest, plain, tmp_path, monkey
     monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
     options = BuildOptions(Recipe(patches=3, augment=1, rgb=False), scheduler="tcp://")
     with elsewhere.ticket(parts) as under_way:
-        outcome = ctpatch.build.run._work(
-            *ctpatch.build.run._call(row, Plans(parts, options.recipe), options, under_way)
-        )
+        call = ctpatch.build.run._call(row, Plans(parts, options.recipe), options, under_way)
+        outcome = ctpatch.build.run._work(*call)
     assert not isinstance(outcome.problem, InputError)
     assert "does not see this folder" in str(outcome.problem)
     assert list(parts.iterdir()) == []
