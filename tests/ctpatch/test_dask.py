@@ -18,8 +18,8 @@ from calls import alive, fail, made, pid_of, square
 import ctpatch.build.run
 from ctpatch.build import cluster as cluster_module
 from ctpatch.build import elsewhere
-from ctpatch.build.plans import Plans
 from ctpatch.build.cluster import AHEAD, ClusterRunner
+from ctpatch.build.plans import Plans
 from ctpatch.errors import CtpatchError, InputError
 from ctpatch.manifest import Row
 from ctpatch.processes import WorkerDied
