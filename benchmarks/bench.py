@@ -31,7 +31,7 @@ STS = HERE.parents[1] / "shared" / "data" / "sts"
 SLICES = {"small": 30, "large": 300}
 EARLIER = "988454f"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-"""Each interpreter has the ctpatch that is installed for it."""
+"""With a working directory elsewhere: each interpreter has the ctpatch that is installed for it."""
 COPIES = 17
 ANSWER = """
 import json, resource, sys, time
@@ -74,9 +74,8 @@ class Side:
     def start(self, folder: Path) -> None:
         """Import, and build once: the small series where one repeat of the large one is all there is time for."""
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            self.command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
-        )
+        null, options = subprocess.DEVNULL, {"text": True, "env": ENVIRONMENT, "cwd": folder}
+        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=null, **options)
         for warm in ("small", "large")[: min(2, self.repeats)]:
             self.build(folder / warm)
         self.taken.clear()
@@ -159,7 +158,7 @@ def bench_cohort(name: str, manifest: Path, scratch: Path, python: Sequence[str]
             words = [interpreter, "-m", "ctpatch", "build", "--manifest", manifest, "--out", out, "--jobs", 2]
             start = time.perf_counter()
             null = subprocess.DEVNULL
-            process = subprocess.Popen(list(map(str, words)), stdout=null, stderr=null, env=ENVIRONMENT)
+            process = subprocess.Popen(list(map(str, words)), stdout=null, stderr=null, env=ENVIRONMENT, cwd=scratch)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             assert process.returncode == 0, words

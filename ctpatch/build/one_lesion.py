@@ -29,7 +29,7 @@ from ..store.schema import PATCHES
 
 NO_REFERENCES = References()
 _THREADS = 2
-"""Of one lesion: where there is a core to spare they take half the time, where there is none no more of it."""
+"""Of one lesion with pictures: HU alone take too short a time."""
 _SHARE = 32
 """Patches that are worth a thread."""
 
@@ -107,7 +107,7 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
 
 
 def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], tuple[str, ...]]:
-    """Compressed images by name, a stream per patch, and notes; threads share the patches."""
+    """Compressed images by name, a stream per patch, and notes; threads share patches of which pictures are made."""
     sample = sampler(plan.image, plan.planes, recipe.spacing_mm)
 
     def make(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64], dict[str, list[bytes]]]:
@@ -117,7 +117,7 @@ def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], t
             images["rgb"] = deflate("rgb", rendered(hu))
         return hu, outside, images
 
-    share = max(_SHARE, -(-len(plan.planes) // _THREADS))
+    share = max(_SHARE, -(-len(plan.planes) // (_THREADS if recipe.rgb else 1)))
     shares = [slice(start, start + share) for start in range(0, len(plan.planes), share)]
     if len(shares) == 1:
         made = [make(shares[0])]
