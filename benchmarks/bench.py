@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 STS = HERE.parents[1] / "shared" / "data" / "sts"
 SLICES = {"small": 30, "large": 300}
 EARLIER = "988454f"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
 """With a working directory elsewhere: each interpreter has the ctpatch that is installed for it."""
 COPIES = 17
 ANSWER = """
