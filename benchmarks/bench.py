@@ -143,7 +143,9 @@ def bench_lesion(scratch: Path, python: Sequence[str], repeats: int, whole: bool
         if name.startswith(EARLIER):
             base = {"": rows[name.replace(EARLIER, "ctpatch")]}
         ratios = {
-            f"{key}ratio": round(row["wall_ms"] / of["wall_ms"], 2) for key, of in base.items() if "wall_ms" in row
+            f"{key}ratio": round(row["wall_ms"] / of["wall_ms"], 2)
+            for key, of in base.items()
+            if "wall_ms" in row and "wall_ms" in of
         }
         tell("lesion", row | ({} if name.startswith("ctpatch") else ratios))
 
