@@ -7,7 +7,7 @@ One JSON line a row. `lesion` rows: one training lesion out of 512 × 512 × 300
 that has built it before, so without imports and with warm caches; the pipelines take turns. ctpatch makes 300 patches
 and writes them durably; the others make 100 and write nothing (peers.py). `cohort` rows: whole commands, two workers,
 over the sarcomas at `--sts` (17 lesions of each, all the same, for more are not at hand) and over the simulated
-cohort of `--demo`. Times are medians and peaks maxima; a ratio is of two medians of one run.
+cohort of `--demo`. Times are medians and peaks maxima; a ratio is how many times ctpatch's wall time of the run.
 """
 
 from __future__ import annotations
