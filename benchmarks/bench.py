@@ -7,7 +7,7 @@ One JSON line a row. `lesion` rows: one training lesion out of 512 × 512 × 300
 that has built it before, so without imports and with warm caches; the pipelines take turns. ctpatch makes 300 patches
 and writes them durably; the others make 100 and write nothing (peers.py). `cohort` rows: whole commands, two workers,
 over the sarcomas at `--sts` (17 lesions of each, all the same, for more are not at hand) and over the simulated
-cohort of `--demo`. Times are medians and peaks maxima; a ratio is of two medians of one run.
+cohort of `--demo`. Times are medians and peaks maxima; a ratio is how many times ctpatch's wall time of the run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ HERE = Path(__file__).resolve().parent
 STS = HERE.parents[1] / "shared" / "data" / "sts"
 SLICES = {"small": 30, "large": 300}
 EARLIER = "988454f"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"OMP_NUM_THREADS": "1"}
-"""Each interpreter has the ctpatch that is installed for it."""
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
+"""With a working directory elsewhere: each interpreter has the ctpatch that is installed for it."""
 COPIES = 17
 ANSWER = """
 import json, resource, sys, time
@@ -74,9 +74,8 @@ class Side:
     def start(self, folder: Path) -> None:
         """Import, and build once: the small series where one repeat of the large one is all there is time for."""
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(
-            self.command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True, env=ENVIRONMENT
-        )
+        null, options = subprocess.DEVNULL, {"text": True, "env": ENVIRONMENT, "cwd": folder}
+        self.process = subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=null, **options)
         for warm in ("small", "large")[: min(2, self.repeats)]:
             self.build(folder / warm)
         self.taken.clear()
@@ -144,7 +143,9 @@ def bench_lesion(scratch: Path, python: Sequence[str], repeats: int, whole: bool
         if name.startswith(EARLIER):
             base = {"": rows[name.replace(EARLIER, "ctpatch")]}
         ratios = {
-            f"{key}ratio": round(row["wall_ms"] / of["wall_ms"], 2) for key, of in base.items() if "wall_ms" in row
+            f"{key}ratio": round(row["wall_ms"] / of["wall_ms"], 2)
+            for key, of in base.items()
+            if "wall_ms" in row and "wall_ms" in of
         }
         tell("lesion", row | ({} if name.startswith("ctpatch") else ratios))
 
@@ -159,7 +160,7 @@ def bench_cohort(name: str, manifest: Path, scratch: Path, python: Sequence[str]
             words = [interpreter, "-m", "ctpatch", "build", "--manifest", manifest, "--out", out, "--jobs", 2]
             start = time.perf_counter()
             null = subprocess.DEVNULL
-            process = subprocess.Popen(list(map(str, words)), stdout=null, stderr=null, env=ENVIRONMENT)
+            process = subprocess.Popen(list(map(str, words)), stdout=null, stderr=null, env=ENVIRONMENT, cwd=scratch)
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             assert process.returncode == 0, words

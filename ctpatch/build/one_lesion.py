@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -28,8 +29,6 @@ from ..store.records import Lesion, Patches, deflate
 from ..store.schema import PATCHES
 
 NO_REFERENCES = References()
-_THREADS = 2
-"""Of one lesion: where there is a core to spare they take half the time, where there is none no more of it."""
 _SHARE = 32
 """Patches that are worth a thread."""
 
@@ -106,8 +105,13 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
     return lesion, patches, notes
 
 
+def _threads(recipe: Recipe) -> int:
+    """How many share a lesion: HU alone take too short a time, and a build's workers are told to use one."""
+    return 2 if recipe.rgb and os.environ.get("OMP_NUM_THREADS") != "1" else 1
+
+
 def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], tuple[str, ...]]:
-    """Compressed images by name, a stream per patch, and notes; threads share the patches."""
+    """Compressed images by name, a stream per patch, and notes; threads share patches of which pictures are made."""
     sample = sampler(plan.image, plan.planes, recipe.spacing_mm)
 
     def make(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64], dict[str, list[bytes]]]:
@@ -117,12 +121,12 @@ def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], t
             images["rgb"] = deflate("rgb", rendered(hu))
         return hu, outside, images
 
-    share = max(_SHARE, -(-len(plan.planes) // _THREADS))
+    share = max(_SHARE, -(-len(plan.planes) // _threads(recipe)))
     shares = [slice(start, start + share) for start in range(0, len(plan.planes), share)]
     if len(shares) == 1:
         made = [make(shares[0])]
     else:
-        with ThreadPoolExecutor(_THREADS) as threads:
+        with ThreadPoolExecutor(len(shares)) as threads:
             made = list(threads.map(make, shares))
     hu, outside, images = zip(*made, strict=True)
     streams = {name: [stream for piece in images for stream in piece[name]] for name in images[0]}

@@ -59,7 +59,6 @@ def _checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
 @compiled(nogil=True)
 def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
     wide = np.empty((SIZE, RENDERED_SIZE), np.int32)
-    line = np.empty((3, RENDERED_SIZE), np.uint8)
     for n in range(len(hu)):
         for a in range(SIZE):
             for j in range(RENDERED_SIZE):
@@ -67,12 +66,10 @@ def _render(hu, index, weight, rgb):  # type: ignore[no-untyped-def]
                 wide[a, j] = (PARTS - w) * np.int32(hu[n, a, index[j]]) + w * np.int32(hu[n, a, index[j] + 1])
         for i in range(RENDERED_SIZE):
             upper, lower, w = wide[index[i]], wide[index[i] + 1], weight[i]
+            out = rgb[n, i].reshape(3 * RENDERED_SIZE)  # by four indices, the stores are not seen to be side by side
             for j in range(RENDERED_SIZE):
                 x = (PARTS - w) * upper[j] + w * lower[j]
-                line[0, j], line[1, j], line[2, j] = _level(x, 0), _level(x, 1), _level(x, 2)
-            out = rgb[n, i].reshape(3 * RENDERED_SIZE)
-            for j in range(RENDERED_SIZE):  # one loop for both would be done number by number
-                out[3 * j], out[3 * j + 1], out[3 * j + 2] = line[0, j], line[1, j], line[2, j]
+                out[3 * j], out[3 * j + 1], out[3 * j + 2] = _level(x, 0), _level(x, 1), _level(x, 2)
 
 
 @compiled(inline="always")

@@ -1,5 +1,6 @@
 """Same bytes whatever the order, the workers and the interruptions; nothing half-done under a final name."""
 
+import hashlib
 import random
 import re
 import shutil
@@ -55,6 +56,20 @@ def stop_after(lesions):
 
 
 # -- Same bytes ---------------------------------------------------------------------------------------------------
+
+
+def test_threads_that_share_a_lesion_change_no_byte(tmp_path, monkeypatch):
+    manifest = cohort.write_cohort(tmp_path / "cohort", ("train",))
+    stores = []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        build(manifest, tmp_path / "o.h5", BuildOptions(Recipe(patches=35, augment=1)))
+        stores.append((tmp_path / "o.h5").read_bytes())
+    assert stores[0] == stores[1]
+    with open_store(tmp_path / "o.h5") as store:
+        assert verify_store(store.file) == []
+        rgb, told = store.file["train/rgb"], store.file["train/rgb"].attrs["sha256"].decode()
+        assert hashlib.sha256(rgb[...].tobytes()).hexdigest() == told
 
 
 def test_nothing_but_the_store_is_left(manifest, plain, tmp_path):
