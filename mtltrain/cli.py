@@ -82,6 +82,20 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
     fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
+    fit.add_argument(
+        "--m",
+        dest="major_share",
+        type=_share,
+        metavar="M",
+        help="the major task's share of the loss (default: %(default)s)",
+    )
+    fit.add_argument(
+        "--tasks",
+        type=_task,
+        nargs="+",
+        metavar="NAME[=W]",
+        help="these auxiliary tasks, whatever their p; weight |r| or W",
+    )
     fit.add_argument("--deterministic", action="store_true", help="the same bits on a GPU each time, slower")
     fit.set_defaults(run=_fit, **asdict(Settings()) | {"device": "auto"})
 
@@ -94,6 +108,7 @@ def _fit(args: argparse.Namespace) -> None:
     from .tables import format_tables
 
     args.device = str(pick_device(args.device))
+    args.tasks = dict(args.tasks)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
@@ -145,6 +160,18 @@ def _pool(args: argparse.Namespace) -> None:
     if args.out:
         write_csv(args.out / "predictions.csv", predictions)
         write_json(args.out / "metrics.json", metrics)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to 1")
+    return value
+
+
+def _task(text: str) -> tuple[str, float | None]:
+    name, given, weight = text.partition("=")
+    return name, _number(float, 0)(weight) if given else None
 
 
 def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
