@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -85,7 +84,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--m",
         dest="major_share",
-        type=_share,
+        type=_number(float, 0, 1),
         metavar="M",
         help="the major task's share of the loss (default: %(default)s)",
     )
@@ -162,23 +161,16 @@ def _pool(args: argparse.Namespace) -> None:
         write_json(args.out / "metrics.json", metrics)
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 0 to 1")
-    return value
-
-
 def _task(text: str) -> tuple[str, float | None]:
     name, given, weight = text.partition("=")
     return name, _number(float, 0)(weight) if given else None
 
 
-def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], least: float, most: float = sys.float_info.max) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {least} or more")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {least} " + (f"to {most}" if most <= 1 else "or more"))
         return value
 
     return number

@@ -21,6 +21,8 @@ from pathlib import Path
 import stores
 from design import BACKBONE, EPOCHS, POSITIVE, SETTINGS, SHARES, WEIGHED, Cell, cells
 
+from ctpatch import CtpatchError
+
 Running = dict[str, tuple[Cell, subprocess.Popen[bytes]]]
 """The `mtltrain fit` at work in each run folder."""
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=Path("study"))
     parser.add_argument("--crops", type=Path, default=Path("../shared/data/lidc_crops"))
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--until", help="HH:MM, UTC: stop then; the next call goes on from the last finished epochs")
+    parser.add_argument("--until", help="HH:MM: stop then; the next call goes on from the last finished epochs")
     parser.add_argument("--list", action="store_true", help="print the cells, and which are done")
     args = parser.parse_args()
     if args.list:
@@ -74,7 +76,11 @@ def work(root: Path, crops: Path, jobs: int, end: float) -> set[Cell]:
                 _tell(f"{'failed' if process.returncode else 'done'} {folder} seed {cell.seed}")
         cell = following(root, running, failed) if len(running) < jobs else None
         if cell:
-            running[cell.folder] = cell, _begin(cell, root, crops)
+            try:
+                running[cell.folder] = cell, _begin(cell, root, crops)
+            except (CtpatchError, OSError, subprocess.CalledProcessError) as error:  # its store cannot be made
+                failed.add(cell)
+                _tell(f"failed {cell.folder} seed {cell.seed}: {error}")
         elif not running:
             break
         else:
