@@ -47,7 +47,7 @@ agc/cohort/agc.csv ggn/cohort/ggn.csv: | .venv/.installed
 # study/ keeps cohorts, stores and run folders; stopped, it goes on where it was. The cohorts cost half an hour of CPU.
 study: .venv/.installed study/lite0.safetensors study/cohorts/agc/agc.csv study/cohorts/ggn/ggn.csv
 	OMP_NUM_THREADS=1 $(BIN)/python docs/study/run.py --root study --jobs 2
-	$(BIN)/python docs/study/recompute.py --runs study/runs --write
+	$(BIN)/python docs/study/recompute.py --root study --write
 
 study/cohorts/agc/agc.csv: manifests/agc.csv
 study/cohorts/ggn/ggn.csv: manifests/ggn.csv

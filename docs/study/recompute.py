@@ -1,8 +1,8 @@
 """Recompute every number of docs/results.md from predictions, by other code than made them, and compare.
 
     python docs/study/recompute.py                    # from docs/study/predictions/, the study's test predictions
-    python docs/study/recompute.py --runs study/runs  # from the run folders; also each folder's own metrics.json
-    python docs/study/recompute.py --runs study/runs --write   # write predictions/, runs.csv and the tables
+    python docs/study/recompute.py --root study       # from the run folders; also each folder's own metrics.json
+    python docs/study/recompute.py --root study --write   # write predictions/, the other CSV files and the tables
 
 Exit status 1 where a number of results.md, runs.csv or a metrics.json is another one. Nothing here or in what it
 imports is mtltrain's or ctpatch's.
@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import characteristics
 import numpy as np
 import pandas as pd
 from formulas import auc, difference
@@ -28,20 +29,28 @@ HERE = Path(__file__).parent
 def main() -> None:
     """Compare, or write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="the study's run folders")
-    parser.add_argument("--write", action="store_true", help="needs --runs")
+    parser.add_argument("--root", type=Path, help="where run.py left stores and run folders")
+    parser.add_argument("--write", action="store_true", help="needs --root")
     args = parser.parse_args()
-    cohorts = from_runs(args.runs) if args.runs else {}
     if args.write:
-        write_predictions(cohorts, HERE / "predictions")
+        write_predictions(from_runs(args.root / "runs"), HERE / "predictions")
+        characteristics.from_stores(args.root).to_csv(characteristics.FILE, index=False, lineterminator="\n")
     kept = read_predictions(HERE / "predictions")
-    wrong = list(differing(cohorts, kept)) if args.runs else []
-    if args.runs:
-        wrong += [line for folder in sorted(args.runs.glob("*/*/*/fold-*")) for line in check_folder(folder)]
-
+    wrong = list(check_root(args.root, kept)) if args.root else []
     (write if args.write else check)(kept, wrong)
     print("\n".join(wrong) or "every number agrees")
     sys.exit(bool(wrong))
+
+
+def check_root(root: Path, kept: dict[str, pd.DataFrame]) -> Iterator[str]:
+    """Where run folders and stores say something else than the files beside this one, or than their own figures."""
+    yield from differing(from_runs(root / "runs"), kept)
+    table, told = characteristics.from_stores(root), pd.read_csv(characteristics.FILE)
+    if list(table["name"]) != list(told["name"]) or not np.allclose(table[["n", "r", "p"]], told[["n", "r", "p"]]):
+        yield "characteristics.csv is not what the stores hold"
+    yield from characteristics.differing(root, table)
+    for folder in sorted((root / "runs").glob("*/*/*/fold-*")):
+        yield from check_folder(folder)
 
 
 def check_folder(folder: Path) -> Iterator[str]:

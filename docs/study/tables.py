@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import characteristics
 import pandas as pd
 from comparisons import each_run, row, seeds, versus
 from design import FOLDS
@@ -160,6 +161,18 @@ def sizes(cohorts: Cohorts) -> str:
     return _table(["cohort", "lesions tested", "of them positive", "patients", "trainings"], rows)
 
 
+def related(cohorts: Cohorts) -> str:
+    """Table 1: the characteristics, as many folds as have a store."""
+    found, rows = pd.read_csv(characteristics.FILE), []
+    for (cohort, name), lines in found.groupby(["cohort", "name"], sort=False):
+        least, most = lines["r"].min(), lines["r"].max()
+        kept = f"{(lines['p'] < 0.05).sum()} of {len(lines)}"
+        rows.append(
+            [NAMES[cohort], name.replace("_", " "), f"{lines['r'].mean():+.3f}", f"{least:+.3f} to {most:+.3f}", kept]
+        )
+    return _table(["cohort", "characteristic", "Spearman r, mean", "folds", "p < 0.05 in"], rows)
+
+
 TABLES: dict[str, Callable[[Cohorts], str]] = {
     "verdicts": verdicts,
     "networks": networks,
@@ -167,6 +180,7 @@ TABLES: dict[str, Callable[[Cohorts], str]] = {
     "ablations": ablations,
     "random_lite0": random_lite0,
     "sizes": sizes,
+    "related": related,
 }
 
 
