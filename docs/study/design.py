@@ -12,7 +12,7 @@ LITE0 = "timm:tf_efficientnet_lite0"
 BACKBONE = {"alexnet": "alexnet", "lite0": LITE0}
 SETTINGS = {
     "alexnet": ("--epochs", "3", "--batch-size", "50"),
-    "lite0": ("--epochs", "2", "--batch-size", "16"),
+    "lite0": ("--epochs", "2", "--batch-size", "8"),
 }
 """Learning rates and m are mtltrain's own, which are the paper's."""
 
@@ -63,10 +63,10 @@ def _blocks() -> Iterator[list[Cell]]:
     ri, tl = ("mtl-ri", "stl-ri"), ("mtl-tl", "stl-tl")
     yield _folds("lidc", "alexnet", "main", 0, ri)
     yield _folds("lidc", "alexnet", "shuffled", 0, ("mtl-ri",))
+    yield from _ablations(0)
     yield _folds("lidc", "lite0", "main", 0, tl)
     for cohort in ("agc", "ggn"):
         yield _folds(cohort, "alexnet", "main", 0, ri)
-    yield from _ablations(0)
     for cohort in ("agc", "ggn"):
         yield _folds(cohort, "lite0", "main", 0, tl)
     for cohort in POSITIVE:

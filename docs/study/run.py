@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -86,7 +85,7 @@ def work(root: Path, crops: Path, jobs: int, end: float) -> set[Cell]:
         else:
             time.sleep(2)
     for _, process in running.values():
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # not SIGINT, which what runs in the background may have been told to ignore
         process.wait()
     return failed
 
