@@ -17,12 +17,15 @@ from toystore import predictions, write_store
 from ctpatch import open_store
 from mtltrain import Settings, metrics
 from mtltrain.compare import evaluate
+from mtltrain.data import read_cohort
 from mtltrain.pool import pool_folds
 from mtltrain.tables import write_csv
+from mtltrain.tasks import select
 
 STUDY = Path(__file__).parents[2] / "docs/study"
 sys.path.insert(0, str(STUDY))
 
+import characteristics  # noqa: E402
 import comparisons  # noqa: E402
 import design  # noqa: E402
 import formulas  # noqa: E402
@@ -82,6 +85,10 @@ def test_detectable_difference_is_found_so_often():
     rng = np.random.default_rng(0)
     z = rng.normal(formulas.detectable(0.02, 0.05) / 0.02, size=200_000)
     assert (abs(z) > 1.959964).mean() == pytest.approx(0.8, abs=0.004)
+
+
+def toy(path):
+    return write_store(path, {"train": 40, "val": 6, "test": 8}, patches=2)
 
 
 # -- recomputation
@@ -160,6 +167,22 @@ def test_other_predictions_than_kept_are_found(runs, tmp_path):
     assert list(kept.differing(found, read)) == ["predictions/agc.csv is not what the run folders hold"]
 
 
+def test_another_correlation_in_a_run_folder_is_found(tmp_path):
+    (tmp_path / "stores").mkdir()
+    with open_store(toy(tmp_path / "stores/lidc-1of3.h5")) as store:
+        selection = [line.line() for line in select(read_cohort(store, positive="malignant"))[0]]
+    folder = tmp_path / "runs/lidc/alexnet/main/fold-1"
+    folder.mkdir(parents=True)
+    table = characteristics.from_stores(tmp_path)
+    assert list(table["name"]) == ["noise", "size"]
+    (folder / "metrics.json").write_text(json.dumps({"selection": selection}))
+    assert list(characteristics.differing(tmp_path, table)) == []
+    selection[1]["r"] *= -1
+    (folder / "metrics.json").write_text(json.dumps({"selection": selection}))
+    (line,) = characteristics.differing(tmp_path, table)
+    assert "size" in line
+
+
 # -- the published numbers
 
 
@@ -196,10 +219,6 @@ def test_the_cells_are_the_protocols():
             ]
             assert {(c.fold, c.seed) for c in cells} == {(fold, seed) for fold in (1, 2, 3) for seed in range(5)}
     assert {c.variant for c in found} == {"main", "shuffled", *tables.VARIANTS}
-
-
-def toy(path):
-    return write_store(path, {"train": 40, "val": 6, "test": 8}, patches=2)
 
 
 def test_shuffled_rows_stay_whole(tmp_path):
