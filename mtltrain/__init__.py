@@ -14,8 +14,8 @@ class Settings:
     """What decides the weights of a run, besides its architecture, seed and store; the paper's section 2.3 by default.
 
     `lr` is that of new layers; `tl_weights` is what identifies the pre-trained weights; `balanced` weights the classes
-    by one over their frequency; `major_share` is m of equation 1; `tasks`, where there are any, are the auxiliary tasks
-    whatever their p, each with its w_k of equation 3 (None: |Spearman's r|).
+    by one over their frequency; `major_share` is m of equation 1; `chosen_tasks` are the auxiliary tasks whatever their
+    p, each with its w_k of equation 3 (None: |Spearman's r|); none of them: those that Spearman's test selects.
     """
 
     backbone: str = "alexnet"
@@ -28,4 +28,4 @@ class Settings:
     balanced: bool = False
     deterministic: bool = False
     major_share: float = 0.7
-    tasks: Mapping[str, float | None] = field(default_factory=dict)
+    chosen_tasks: Mapping[str, float | None] = field(default_factory=dict)

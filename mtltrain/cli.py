@@ -90,6 +90,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     )
     fit.add_argument(
         "--tasks",
+        dest="chosen_tasks",
         type=_task,
         nargs="+",
         metavar="NAME[=W]",
@@ -107,7 +108,7 @@ def _fit(args: argparse.Namespace) -> None:
     from .tables import format_tables
 
     args.device = str(pick_device(args.device))
-    args.tasks = dict(args.tasks)
+    args.chosen_tasks = dict(args.chosen_tasks)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
