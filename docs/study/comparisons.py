@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
+from design import FOLDS
 from formulas import Floats, Interval, auc, difference
 from predictions import KEYS
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same lesions: pooled AUCs, their difference, and each fold's own difference."""
+
+    seeds: list[int]
+    first: float
+    second: float
+    gap: Interval
+    folds: list[float]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all folds are finished."""
+        return len(self.folds) == FOLDS
+
+
 def seeds(table: pd.DataFrame, run: str) -> list[int]:
-    """Seeds with which a run, backbone/variant/architecture, is finished."""
+    """Seeds with which a run, backbone/variant/architecture, is finished in all folds."""
+    if set(table.get("fold", ())) != set(range(1, FOLDS + 1)):
+        return []
+    return [seed for seed in begun(table, run) if table[f"{run}/{seed}"].notna().all()]
+
+
+def begun(table: pd.DataFrame, run: str) -> list[int]:
+    """Seeds with which a run is finished in one fold at least."""
     return sorted(int(name.rpartition("/")[2]) for name in table if name.rpartition("/")[0] == run)
 
 
@@ -32,16 +57,22 @@ def row(table: pd.DataFrame, run: str, chosen: list[int]) -> dict[str, float | I
     }
 
 
-def versus(table: pd.DataFrame, first: str, second: str) -> tuple[list[int], Interval, list[float]] | None:
-    """Seeds that both have, the pooled difference, and each fold's own; None where they share no seed."""
+def versus(table: pd.DataFrame, first: str, second: str) -> Comparison | None:
+    """Compare two runs over the seeds that both have; None where they share none.
+
+    Where no seed has all folds, it is the first one's, over the folds that both have finished with it.
+    """
     both = sorted({*seeds(table, first)} & {*seeds(table, second)})
-    if not both:
+    both = both or sorted({*begun(table, first)} & {*begun(table, second)})[:1]
+    part = table.dropna(subset=[f"{run}/{seed}" for run in (first, second) for seed in both])
+    if not both or part.empty:
         return None
-    one, two = averaged(table, first, both), averaged(table, second, both)
-    truth, patient, fold = table["positive"].to_numpy(bool), table["patient"].to_numpy(), table["fold"].to_numpy()
-    folds = [roc_auc_score(truth[fold == f], one[fold == f]) for f in sorted(set(fold))]
-    folds = [a - roc_auc_score(truth[fold == f], two[fold == f]) for a, f in zip(folds, sorted(set(fold)), strict=True)]
-    return both, difference(one, two, truth, patient), folds
+    one, two = averaged(part, first, both), averaged(part, second, both)
+    truth, patient, fold = part["positive"].to_numpy(bool), part["patient"].to_numpy(), part["fold"].to_numpy()
+    gap = difference(one, two, truth, patient)
+    places = [fold == number for number in sorted(set(fold))]
+    own = [roc_auc_score(truth[p], one[p]) - roc_auc_score(truth[p], two[p]) for p in places]
+    return Comparison(both, roc_auc_score(truth, one), roc_auc_score(truth, two), gap, own)
 
 
 def each_run(cohorts: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -49,7 +80,9 @@ def each_run(cohorts: dict[str, pd.DataFrame]) -> pd.DataFrame:
     lines = []
     for cohort, table in cohorts.items():
         for name, fold in product([c for c in table if c not in KEYS], sorted(set(table["fold"]))):
-            part = table[table["fold"] == fold]
+            part = table[(table["fold"] == fold) & table[name].notna()]
+            if part.empty:
+                continue
             run, _, seed = name.rpartition("/")
             numbers = row(part, run, [int(seed)])
             backbone, variant, arch = run.split("/")

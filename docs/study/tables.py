@@ -9,10 +9,8 @@ from typing import Any
 
 import characteristics
 import pandas as pd
-from comparisons import each_run, row, seeds, versus
-from design import FOLDS
+from comparisons import Comparison, each_run, row, seeds, versus
 from formulas import Interval, detectable, holm, side
-from predictions import KEYS
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results.md"
@@ -82,17 +80,16 @@ def verdicts(cohorts: Cohorts) -> str:
         versus(cohorts[cohort], f"{net}/main/mtl-{start}", f"{net}/main/stl-{start}") if cohort in cohorts else None
         for cohort, net, start in PRIMARY
     ]
-    adjusted = holm([one[1].p if one else 1.0 for one in found])
+    adjusted = holm([one.gap.p if one and one.whole else 1.0 for one in found])
     rows = []
     for (cohort, net, start), one, p in zip(PRIMARY, found, adjusted, strict=True):
         place = [NAMES[cohort], f"{NETWORKS[net]}, {STARTS[start]}"]
-        if one is None:
-            rows.append([*place, *["–"] * 6, "not run"])
+        if one is None or not one.whole:
+            rows.append([*place, *["–"] * 6, "not finished" if one else "not run"])
             continue
-        chosen, gap, folds = one
-        own = ", ".join(f"{d:+.3f}" for d in folds)
-        least = " / ".join(f"{detectable(gap.se, alpha):.3f}" for alpha in (0.05, LOOK / 6))
-        rows.append([*place, str(len(chosen)), _signed(gap), _p(gap.p), _p(p), own, least, _verdict(gap, folds, p)])
+        own = ", ".join(f"{d:+.3f}" for d in one.folds)
+        least = " / ".join(f"{detectable(one.gap.se, alpha):.3f}" for alpha in (0.05, LOOK / 6))
+        rows.append([*place, str(len(one.seeds)), _signed(one.gap), _p(one.gap.p), _p(p), own, least, _verdict(one, p)])
     head = [
         "cohort",
         "network, start",
@@ -130,7 +127,7 @@ def ablations(cohorts: Cohorts) -> str:
     for variant, name in VARIANTS.items():
         single = variant if variant.startswith("patients") else "main"
         rows += _against("lidc", "alexnet", f"{variant}/mtl-ri", f"{single}/stl-ri", cohorts, name)
-    return _table(["variant of MTL", "seeds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p"], rows)
+    return _table(["variant of MTL", "seeds × folds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p"], rows)
 
 
 def control(cohorts: Cohorts) -> str:
@@ -140,7 +137,7 @@ def control(cohorts: Cohorts) -> str:
         *("lidc", "alexnet", "main/mtl-ri", "shuffled/mtl-ri", cohorts),
         "MTL, true labels, against MTL, shuffled labels",
     )
-    return _table(["", "seeds", "AUC of the first", "AUC of the second", "difference (95 % CI)", "p"], rows)
+    return _table(["", "seeds × folds", "AUC of the first", "AUC of the second", "difference (95 % CI)", "p"], rows)
 
 
 def random_lite0(cohorts: Cohorts) -> str:
@@ -148,14 +145,14 @@ def random_lite0(cohorts: Cohorts) -> str:
     rows = []
     for cohort, name in NAMES.items():
         rows += _against(cohort, "lite0", "main/mtl-ri", "main/stl-ri", cohorts, name)
-    return _table(["cohort", "seeds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p"], rows)
+    return _table(["cohort", "seeds × folds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p"], rows)
 
 
 def sizes(cohorts: Cohorts) -> str:
     """How many were tested."""
     rows = []
     for cohort, table in cohorts.items():
-        runs = len([name for name in table if name not in KEYS]) * FOLDS
+        runs = (each_run({cohort: table})["lesions"] > 0).sum()
         counts = len(table), int(table["positive"].sum()), table["patient"].nunique(), runs
         rows.append([NAMES[cohort], *map(str, counts)])
     return _table(["cohort", "lesions tested", "of them positive", "patients", "trainings"], rows)
@@ -189,17 +186,16 @@ def _against(cohort: str, net: str, first: str, second: str, cohorts: Cohorts, n
     found = versus(table, f"{net}/{first}", f"{net}/{second}")
     if found is None:
         return [[name, *["–"] * 3, "not run", "–"]]
-    chosen, gap, _ = found
-    aucs = [row(table, f"{net}/{run}", chosen)["auc"] for run in (first, second)]
-    return [[name, str(len(chosen)), *(f"{one.value:.3f}" for one in aucs), _signed(gap), _p(gap.p)]]
+    size = f"{len(found.seeds)} × {len(found.folds)}"
+    return [[name, size, f"{found.first:.3f}", f"{found.second:.3f}", _signed(found.gap), _p(found.gap.p)]]
 
 
-def _verdict(gap: Interval, folds: list[float], p: float) -> str:
+def _verdict(one: Comparison, p: float) -> str:
     if p >= LOOK:
         return "not decided"
-    if gap.value < 0:
+    if one.gap.value < 0:
         return "against"
-    return "support" if sum(folds) > 0 else "not decided"
+    return "support" if sum(one.folds) > 0 else "not decided"
 
 
 def _spread(table: pd.DataFrame, run: str) -> str:

@@ -125,13 +125,13 @@ def test_pooled_as_mtltrain_pools(runs, tmp_path):
     assert ours["auc"].low == pytest.approx(theirs["auc"]["low"], rel=1e-7)
     for name in ("accuracy", "sensitivity", "specificity"):
         assert ours[name] == pytest.approx(theirs[name]["value"])
-    chosen, gap, folds = comparisons.versus(table, "alexnet/main/mtl-ri", "alexnet/main/stl-ri")
+    found = comparisons.versus(table, "alexnet/main/mtl-ri", "alexnet/main/stl-ri")
     test = pooled["tests"][0]
-    assert (chosen, len(folds)) == ([0, 1], 3)
-    assert (gap.value, gap.high) == pytest.approx([test["auc_difference"][k] for k in ("value", "high")], rel=1e-7)
-    assert gap.p == pytest.approx(test["p_auc"], rel=1e-7)
+    assert (found.seeds, found.whole, found.first) == ([0, 1], True, pytest.approx(theirs["auc"]["value"]))
+    told = [test["auc_difference"]["value"], test["auc_difference"]["high"], test["p_auc"]]
+    assert (found.gap.value, found.gap.high, found.gap.p) == pytest.approx(told, rel=1e-7)
     one, two = (pooled["runs"][name]["over_folds"]["auc"]["values"] for name in ("mtl-ri", "stl-ri"))
-    assert folds == pytest.approx(np.subtract(one, two))
+    assert found.folds == pytest.approx(np.subtract(one, two))
 
 
 def test_no_identifier_is_kept(runs):
@@ -142,10 +142,32 @@ def test_no_identifier_is_kept(runs):
     assert order != sorted(order)
 
 
-def test_a_run_that_lacks_a_fold_is_left_out(runs):
+def test_a_seed_that_lacks_a_fold_waits(runs):
     (runs / "agc/alexnet/main/fold-2/stl-ri/seed-1/predictions.csv").unlink()
-    names = [f"alexnet/main/{name}" for name in ("mtl-ri/0", "mtl-ri/1", "stl-ri/0")]
-    assert list(kept.from_runs(runs)["agc"].columns.drop(kept.KEYS)) == names
+    table = kept.from_runs(runs)["agc"]
+    names = ("alexnet/main/mtl-ri", "alexnet/main/stl-ri")
+    assert [comparisons.seeds(table, name) for name in names] == [[0, 1], [0]]
+    assert comparisons.versus(table, *names).seeds == [0]
+    assert len(comparisons.each_run({"agc": table})) == 2 * 2 * 3 - 1
+
+
+def test_over_the_folds_that_both_have(runs):
+    for seed in (0, 1):
+        (runs / f"agc/alexnet/main/fold-2/stl-ri/seed-{seed}/predictions.csv").unlink()
+    table = kept.from_runs(runs)["agc"]
+    found = comparisons.versus(table, "alexnet/main/mtl-ri", "alexnet/main/stl-ri")
+    part = table[table["fold"] != 2]
+    assert (found.seeds, found.whole, len(found.folds)) == ([0], False, 2)
+    assert found.first == pytest.approx(roc_auc_score(part["positive"], part["alexnet/main/mtl-ri/0"]))
+    assert tables.verdicts({"agc": table}).count("not run") == 5
+    assert "| not finished |" in tables.verdicts({"agc": table})
+
+
+def test_lesions_that_differ_within_a_fold(runs):
+    path = runs / "agc/alexnet/main/fold-2/stl-ri/seed-1/predictions.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-20]))
+    with pytest.raises(SystemExit, match="same lesions"):
+        kept.from_runs(runs)
 
 
 def test_another_number_in_a_run_folder_is_found(runs):
