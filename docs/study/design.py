@@ -20,7 +20,7 @@ PATCHES = {"agc": ("3", "1"), "ggn": ("4", "1")}
 """`--patches` and `--augment` of ctpatch build; LIDC has one picture of a nodule, and one moved copy of it."""
 COPIES = 1
 
-SHARES = {"m03": "0.3", "m05": "0.5", "m09": "0.9"}
+SHARES = {"m10": "1", "m03": "0.3", "m05": "0.5", "m09": "0.9"}
 STORES = {"blank", "shuffled", "patients10", "patients30"}
 """Variants that change the training lesions of the store, and nothing else."""
 WEIGHED = {"equal", "unrelated", "shuffled"}

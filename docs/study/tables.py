@@ -41,6 +41,7 @@ VARIANTS = {
     "m05": "m = 0.5",
     "main": "**m = 0.7, as in the main comparison**",
     "m09": "m = 0.9",
+    "m10": "m = 1: the network's wiring alone, nothing learnt from auxiliary labels",
     "equal": "equal weights of the tasks",
     "unrelated": "unrelated characteristics left in",
     "blank": "half of the auxiliary labels blank",
