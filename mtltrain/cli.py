@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -82,6 +81,21 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
     fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
+    fit.add_argument(
+        "--m",
+        dest="major_share",
+        type=_number(float, 0, 1),
+        metavar="M",
+        help="the major task's share of the loss (default: %(default)s)",
+    )
+    fit.add_argument(
+        "--tasks",
+        dest="chosen_tasks",
+        type=_task,
+        nargs="+",
+        metavar="NAME[=W]",
+        help="these auxiliary tasks, whatever their p; weight |r| or W",
+    )
     fit.add_argument("--deterministic", action="store_true", help="the same bits on a GPU each time, slower")
     fit.add_argument("--cuda-graph", action="store_true", help="a GPU's steps as one CUDA graph; not yet tried on one")
     fit.set_defaults(run=_fit, **asdict(Settings()) | {"device": "auto"})
@@ -95,6 +109,7 @@ def _fit(args: argparse.Namespace) -> None:
     from .tables import format_tables
 
     args.device = str(pick_device(args.device))
+    args.chosen_tasks = dict(args.chosen_tasks)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
@@ -149,11 +164,16 @@ def _pool(args: argparse.Namespace) -> None:
         write_json(args.out / "metrics.json", metrics)
 
 
-def _number(kind: Callable[[str], float], least: float) -> Callable[[str], float]:
+def _task(text: str) -> tuple[str, float | None]:
+    name, given, weight = text.partition("=")
+    return name, _number(float, 0)(weight) if given else None
+
+
+def _number(kind: Callable[[str], float], least: float, most: float = sys.float_info.max) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {least} or more")
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {least} " + (f"to {most}" if most <= 1 else "or more"))
         return value
 
     return number

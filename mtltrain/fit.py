@@ -199,9 +199,9 @@ class _Session:
     def loss(self, batch: Tensor) -> Tensor:
         lesion = self.train.lesion[batch]
         major, auxiliary = models.forward(self.net, self.train.pictures(batch))
-        shares = [task.weight for task in self.run.tasks]
+        shares, m = [task.weight for task in self.run.tasks], self.run.settings.major_share
         levels = self.levels[lesion]
-        return models.multitask_loss(major, self.label[lesion], auxiliary, levels, shares, self.class_weights)
+        return models.multitask_loss(major, self.label[lesion], auxiliary, levels, shares, self.class_weights, m)
 
     def step(self, batch: Tensor) -> None:
         """An optimiser step, not made if its loss or gradient, or that of a step before it, is not finite.

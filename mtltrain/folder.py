@@ -75,7 +75,7 @@ def fit_folder(
         raise InputError(f"--cuda-graph, but the device is {settings.device}", "leave it out, or use --device cuda")
     with open_store(path) as store, fit.guarded(settings):
         cohort = read_cohort(store, positive, order, settings.device, named(settings.backbone).normalisation)
-        table, tasks = select(cohort)
+        table, tasks = select(cohort, settings.chosen_tasks)
         _refuse_misuse(archs, len(table), tasks, weights)
         settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
         runs = [fit.Run(arch, seed, settings, cohort, tasks) for seed in seeds for arch in archs]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ctpatch.store import CtpatchError
 
+from . import Settings
 from .backbones import named
 from .data import UNKNOWN, DevicePatches
 from .weights import copy_into
@@ -24,9 +25,6 @@ WIDTH = 4096
 
 CONVOLUTION_LR_RATIO = 0.2
 """Pre-trained layers learn at 2e-4 where new ones learn at 1e-3."""
-
-MAJOR_SHARE = 0.7
-"""m of equation 1."""
 
 
 class SingleTask(nn.Module):
@@ -143,6 +141,7 @@ def multitask_loss(
     levels: Tensor,
     weights: Sequence[float],
     class_weights: Tensor | None = None,
+    major_share: float = Settings.major_share,
 ) -> Tensor:
     """L = m L_major + (1 - m) L_aux; without auxiliary outputs (a single-task network), L_major alone.
 
@@ -162,6 +161,8 @@ def multitask_loss(
         w_k, |Spearman's r| of each task.
     class_weights : Tensor, shape (classes,), optional
         For `--balanced`: L_major becomes the mean over the batch weighted by these.
+    major_share : float
+        m, 0 to 1.
     """
     loss = F.cross_entropy(major, label, class_weights)
     if not auxiliary:
@@ -170,7 +171,7 @@ def multitask_loss(
         weight * F.cross_entropy(logits, levels[:, k], ignore_index=UNKNOWN, reduction="sum")
         for k, (logits, weight) in enumerate(zip(auxiliary, weights, strict=True))
     ]
-    return MAJOR_SHARE * loss + (1 - MAJOR_SHARE) * sum(shares[1:], shares[0]) / len(label)
+    return major_share * loss + (1 - major_share) * sum(shares[1:], shares[0]) / len(label)
 
 
 def parameter_groups(net: Network, lr: float, pretrained: bool) -> list[dict[str, Any]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import permutation_test, rankdata, spearmanr
 from torch import Tensor
+
+from ctpatch.store import InputError
 
 from .data import UNKNOWN, Cohort
 
@@ -33,7 +35,7 @@ class Characteristic:
     """A line of Table 1, from the training lesions where it is known: why it was dropped, or the task it becomes.
 
     `n` lesions, Spearman's `r` and `p` and the `test` that p is of, the `levels` seen (ascending) and the commonest of
-    them, `majority`.
+    them, `majority`; `given`, the weight that the caller wants.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Characteristic:
     reason: str = ""
     levels: tuple[float, ...] = ()
     majority: float | None = None
+    given: float | None = None
 
     @property
     def kept(self) -> bool:
@@ -53,7 +56,7 @@ class Characteristic:
     @property
     def weight(self) -> float:
         """w_k of equation 3."""
-        return abs(self.r or 0.0)
+        return abs(self.r or 0.0) if self.given is None else self.given
 
     def line(self) -> dict[str, Any]:
         """The line as `metrics.json` keeps it."""
@@ -64,13 +67,33 @@ class Characteristic:
         return {"name": self.name, "levels": list(self.levels), "weight": self.weight, "majority": self.majority}
 
 
-def select(cohort: Cohort) -> tuple[list[Characteristic], list[Characteristic]]:
-    """Table 1, and of it what is kept: p < 0.05 in Spearman's test against the label over the training lesions."""
+def select(
+    cohort: Cohort, wanted: Mapping[str, float | None] | None = None
+) -> tuple[list[Characteristic], list[Characteristic]]:
+    """Table 1, and of it what is kept: p < 0.05 in Spearman's test against the label over the training lesions.
+
+    Where there are `wanted` ones, these are kept instead, whatever their p, each with its weight (None: |r|).
+
+    Raises
+    ------
+    InputError
+        If a wanted characteristic is not there, or has no two levels over the training lesions.
+    """
     train = cohort.lesions[cohort.lesions["split"] == "train"]
     rank = train["label"].map(cohort.order.index).to_numpy()
     known = train.filter(regex="^aux_").astype(np.float64)
     table = [_describe(str(name).removeprefix("aux_"), known[name].to_numpy(), rank) for name in known]
-    return table, [line for line in table if line.kept]
+    return table, [line for line in table if line.kept] if not wanted else _wanted(table, wanted)
+
+
+def _wanted(table: Sequence[Characteristic], wanted: Mapping[str, float | None]) -> list[Characteristic]:
+    lines = {line.name: line for line in table}
+    for name in wanted:
+        if name not in lines:
+            raise InputError(f"--tasks {name}, which is no characteristic", f"take some of {', '.join(lines)}")
+        if len(lines[name].levels) < 2:
+            raise InputError(f"--tasks {name}, but its training lesions are {lines[name].reason}", "leave it out")
+    return [replace(line, given=wanted[line.name]) for line in table if line.name in wanted]
 
 
 def _describe(name: str, values: NDArray[np.float64], rank: NDArray[np.int64]) -> Characteristic:

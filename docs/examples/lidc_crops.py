@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--rgb", action="store_true", help="also keep the rendered pictures")
     args = parser.parse_args()
     table, hu = read_crops(args.crops)
-    write_store(args.store, table, hu, args.copies, args.seed, args.rgb)
+    write_store(args.store, table, hu, split_patients(table, args.seed), args.copies, args.seed, args.rgb)
 
 
 def read_crops(folder: Path) -> tuple[pd.DataFrame, NDArray[np.int16]]:
@@ -86,9 +87,16 @@ def commonest(hu: NDArray[np.int32]) -> int:
     return int(edges[counts.argmax()]) + 10
 
 
-def write_store(path: Path, table: pd.DataFrame, hu: NDArray[np.int16], copies: int, seed: int, rgb: bool) -> None:
-    """Write the nodules in the order of (patient, nodule)."""
-    split = split_patients(table, seed)
+def write_store(
+    path: Path,
+    table: pd.DataFrame,
+    hu: NDArray[np.int16],
+    split: Mapping[str, str],
+    copies: int,
+    seed: int,
+    rgb: bool,
+) -> None:
+    """Write the nodules in the order of (patient, nodule); `split` says where each patient belongs."""
     recipe = {"source": "LIDC-IDRI crops 71 x 71", "size": SIZE, "spacing_mm": SPACING, "copies": copies, "seed": seed}
     levels: dict[str, dict[float, str]] = {name: {} for name in CHARACTERISTICS}
     with StoreWriter(path, label_classes=("benign", "malignant"), aux_levels=levels, recipe=recipe, rgb=rgb) as store:

@@ -3,6 +3,8 @@
 Checkpoints are whole or absent, never run code, and tell when a byte changed.
 """
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,14 @@ def same(one, two):
         == checkpoints.digest(checkpoints.load_checkpoint(two / name))
         for name in ("best.pt", "last.pt")
     )
+
+
+def test_nothing_of_a_run_is_named_as_a_setting(whole):
+    """So that neither hides the other in its identity: the network has its auxiliary tasks, and knows their names."""
+    folder = whole[1]
+    saved = fit.load_checkpoint(folder / "best.pt")["run"]
+    assert [task["name"] for task in saved["tasks"]] == ["size"]
+    assert not {"arch", "seed", "store", "windows", "normalisation", "classes", "tasks"} & set(asdict(Settings()))
 
 
 def test_other_seed_other_weights(whole, tmp_path):

@@ -44,6 +44,19 @@ def test_planted_signal(tmp_path):
     assert [(row["task"], row["lesions"]) for row in metrics["auxiliary"]] == [("size", 40)]
 
 
+def test_tasks_and_weights_of_ones_own(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 40}, patches=1)
+    settings = replace(SMALL, epochs=1, major_share=0.5, chosen_tasks={"noise": 0.25})
+    metrics = fit_folder(path, tmp_path / "out", ["mtl-ri"], [0], settings)
+    assert [row["task"] for row in metrics["auxiliary"]] == ["noise"]
+    assert [(row["name"], row["kept"]) for row in metrics["selection"]] == [("noise", False), ("size", True)]
+    saved = fit.load_checkpoint(tmp_path / "out/mtl-ri/seed-0/best.pt")["run"]
+    assert [(task["name"], task["weight"]) for task in saved["tasks"]] == [("noise", 0.25)]
+    fit_folder(path, tmp_path / "out", ["mtl-ri"], [0], settings)  # the same call goes on
+    with pytest.raises(InputError, match="chosen_tasks"):
+        fit_folder(path, tmp_path / "out", ["mtl-ri"], [0], replace(settings, chosen_tasks={"noise": 0.3}))
+
+
 def test_shuffled_labels(tmp_path):
     path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 60}, signal=False, aux=False)
     metrics = fit_folder(

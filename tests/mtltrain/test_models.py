@@ -196,6 +196,15 @@ def test_by_hand():
     assert loss.item() == pytest.approx(0.7 * major + 0.3 * aux, rel=1e-14)
 
 
+def test_other_shares_of_the_major_task():
+    major = (math.log(2) + math.log(4)) / 2
+    aux = (0.3 * (math.log(3) + math.log(2)) + 0.2 * math.log(5)) / 2
+    for m in (0, 0.3, 1):
+        levels = torch.tensor([[0, 0], [1, -1]])
+        loss = models.multitask_loss(MAJOR, LABEL, AUX, levels, [0.3, 0.2], major_share=m)
+        assert loss.item() == pytest.approx(m * major + (1 - m) * aux, rel=1e-14)
+
+
 def test_nothing_known_adds_nothing():
     loss = models.multitask_loss(MAJOR, LABEL, AUX, torch.full((2, 2), -1), [0.3, 0.2])
     assert loss.item() == pytest.approx(0.7 * (math.log(2) + math.log(4)) / 2, rel=1e-14)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import fisher_exact, rankdata, spearmanr
 
+from ctpatch import InputError
 from mtltrain.data import Cohort
 from mtltrain.tasks import PERMUTATIONS, select, spearman, targets
 
@@ -59,6 +60,23 @@ def test_weight_is_positive_for_a_negative_correlation():
 def test_dropped(values, reason):
     rows, tasks = select(cohort(x=values))
     assert (rows[0].reason, rows[0].kept, tasks) == (reason, False, [])
+
+
+def test_wanted_ones_whatever_their_p():
+    """|r| by numpy: the ranks of two levels are a linear function of them."""
+    made = cohort(x=related(1, 1), weak=[1, 2] * 9, other=[1, 2, 3] * 6)
+    rows, tasks = select(made, {"weak": None, "x": 0.25})
+    assert [row.kept for row in rows] == [True, False, False]
+    assert [(task.name, task.task()["weight"]) for task in tasks] == [
+        ("x", 0.25),
+        ("weak", pytest.approx(abs(np.corrcoef([1, 2] * 8, np.array(LABEL) == "b")[0, 1]), abs=1e-12)),
+    ]
+
+
+@pytest.mark.parametrize("name", ["age", "one"])
+def test_wanted_ones_that_cannot_be_tasks(name):
+    with pytest.raises(InputError, match=f"--tasks {name}"):
+        select(cohort(x=related(1, 1), one=[2.0] * 18), {"x": None, name: 1.0})
 
 
 def test_targets_mask_what_training_never_saw():
