@@ -7,20 +7,21 @@ from itertools import product
 
 import pandas as pd
 from design import FOLDS
-from formulas import Floats, Interval, auc, difference
+from formulas import Floats, Interval, auc, difference, mean
 from predictions import KEYS
 from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same lesions: pooled AUCs, their difference, and each fold's own difference."""
+    """Two runs on the same lesions: pooled AUCs, their difference, each fold's own difference, and their mean."""
 
     seeds: list[int]
     first: float
     second: float
     gap: Interval
     folds: list[float]
+    within: Interval
 
     @property
     def whole(self) -> bool:
@@ -71,8 +72,9 @@ def versus(table: pd.DataFrame, first: str, second: str) -> Comparison | None:
     truth, patient, fold = part["positive"].to_numpy(bool), part["patient"].to_numpy(), part["fold"].to_numpy()
     gap = difference(one, two, truth, patient)
     places = [fold == number for number in sorted(set(fold))]
-    own = [roc_auc_score(truth[p], one[p]) - roc_auc_score(truth[p], two[p]) for p in places]
-    return Comparison(both, roc_auc_score(truth, one), roc_auc_score(truth, two), gap, own)
+    own = [difference(one[p], two[p], truth[p], patient[p]) for p in places]
+    folds = [found.value for found in own]
+    return Comparison(both, roc_auc_score(truth, one), roc_auc_score(truth, two), gap, folds, mean(own))
 
 
 def each_run(cohorts: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -75,6 +75,13 @@ def difference(first: Floats, second: Floats, truth: NDArray[np.bool_], patient:
     return Interval(value, se, value - half, value + half, float(2 * norm.sf(abs(value) / se)))
 
 
+def mean(found: list[Interval]) -> Interval:
+    """Mean of differences that were found on different patients, hence independent."""
+    value, se = sum(one.value for one in found) / len(found), sum(one.se**2 for one in found) ** 0.5 / len(found)
+    half = float(norm.ppf(0.975)) * se
+    return Interval(value, se, value - half, value + half, float(2 * norm.sf(abs(value) / se)))
+
+
 def detectable(se: float, alpha: float, power: float = 0.8) -> float:
     """The difference that a two-sided test finds with this power, at this standard error."""
     return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * se)

@@ -60,7 +60,8 @@ def test_the_store(tmp_path):
     # values that are HU already are not shifted once more; the stored values of one nodule are mostly 0
     assert np.count_nonzero((hu == -1024).mean(axis=(1, 2)) > 0.4) <= 1
     chosen = table[table["patient"].isin(sorted(set(table["patient"]))[:40])]
-    example.write_store(tmp_path / "lidc.h5", chosen, hu, copies=2, seed=0, rgb=False)
+    split = example.split_patients(chosen, 0)
+    example.write_store(tmp_path / "lidc.h5", chosen, hu, split, copies=2, seed=0, rgb=False)
     with open_store(tmp_path / "lidc.h5") as store:
         assert store.label_classes == ("benign", "malignant")
         assert store.lesions.groupby("patient_id")["split"].nunique().max() == 1

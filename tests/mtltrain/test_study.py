@@ -16,7 +16,7 @@ from toystore import predictions, write_store
 
 from ctpatch import open_store
 from mtltrain import Settings, metrics
-from mtltrain.compare import evaluate
+from mtltrain.compare import evaluate, load_metrics
 from mtltrain.data import read_cohort
 from mtltrain.pool import pool_folds
 from mtltrain.tables import write_csv
@@ -132,6 +132,12 @@ def test_pooled_as_mtltrain_pools(runs, tmp_path):
     assert (found.gap.value, found.gap.high, found.gap.p) == pytest.approx(told, rel=1e-7)
     one, two = (pooled["runs"][name]["over_folds"]["auc"]["values"] for name in ("mtl-ri", "stl-ri"))
     assert found.folds == pytest.approx(np.subtract(one, two))
+    folds = [
+        load_metrics(folder)["tests"][0]["auc_difference"] for folder in sorted((runs / "agc/alexnet/main").iterdir())
+    ]
+    errors = np.array([fold["high"] - fold["value"] for fold in folds]) / 1.959964
+    assert found.within.value == pytest.approx(np.mean(found.folds))
+    assert found.within.se == pytest.approx(np.sqrt((errors**2).sum()) / 3, rel=1e-6)
 
 
 def test_no_identifier_is_kept(runs):
