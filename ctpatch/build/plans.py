@@ -60,15 +60,15 @@ class Plans:
 
     def take(self, row: Row, inputs: str) -> LesionPlan:
         """The plan of a row's lesion: the one made before, or where its files have changed since, a new one."""
-        path = self._path(row)
-        with contextlib.suppress(FileNotFoundError):
+        path, whole = self._path(row), b""
+        with writing(self.parts.name), contextlib.suppress(FileNotFoundError):
             whole = path.read_bytes()
-            path.unlink(missing_ok=True)
-            mark, data = whole[:_DIGEST_BYTES], memoryview(whole)[_DIGEST_BYTES:]
-            if hmac.compare_digest(mark, hmac.digest(self.key, data, _DIGEST)):
-                planned, plan = pickle.loads(data)
-                if planned == inputs:
-                    return plan
+            path.unlink()
+        mark, data = whole[:_DIGEST_BYTES], memoryview(whole)[_DIGEST_BYTES:]
+        if hmac.compare_digest(mark, hmac.digest(self.key, data, _DIGEST)):
+            planned, plan = pickle.loads(data)
+            if planned == inputs:
+                return plan
         return plan_lesion(row, self.recipe)
 
     def _path(self, row: Row) -> Path:

@@ -35,6 +35,7 @@ ORDER = [
     "store",
     "build.one_lesion",
     "build.parts",
+    "build.plans",
     "build.shards",
     "build.elsewhere",
     "build.environment",

@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import awkward
 import h5py
@@ -38,8 +39,10 @@ from segments import volume, write_seg
 
 import ctpatch.build.run
 import ctpatch.dicom.dataset
+from ctpatch.build.one_lesion import LesionPlan, cut_lesion
 from ctpatch.build.run import build
 from ctpatch.dicom import pixel_data
+from ctpatch.errors import InputError
 from ctpatch.images import volume as volume_file
 from ctpatch.recipe import BuildOptions, Recipe
 from ctpatch.store import open_store
@@ -800,13 +803,21 @@ def test_140_only_the_owner_can_read_a_store_and_its_parts(tmp_path: Path, jobs:
 
 
 @pytest.mark.parametrize("bad", ["", "P1", "P2"])
-def test_140_a_build_that_is_refused_leaves_its_parts_to_the_owner(tmp_path: Path, bad: str) -> None:
+def test_140_a_build_that_is_refused_leaves_its_parts_to_the_owner(
+    tmp_path: Path, bad: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For what its pixels show: headers are read before there is a part."""
+
+    def cut(plan: LesionPlan, *arguments: Any, **options: Any) -> Any:
+        if plan.row.patient_id == bad:
+            raise InputError("its pixels are wrong", "mend them", plan.row.image)
+        return cut_lesion(plan, *arguments, **options)
+
+    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
     rows = []
     for seed, name in enumerate(("P0", "P1", "P2")):
         ct = awkward.series(tmp_path, name=name, seed=seed, hu=awkward.hu() + 40 * seed)
         awkward.contours(tmp_path, ct, name=f"{name}.dcm")
-        if name == bad:
-            ct.paths[8].write_bytes(ct.paths[8].read_bytes()[:-400])
         rows.append({"patient_id": name, "image": name, "mask": f"{name}.dcm", "lesion_id": name})
     awkward.manifest(tmp_path, *rows)
     before = os.umask(0)

@@ -49,7 +49,7 @@ def test_calls_are_handed_out_as_they_are_made():
     def calls():
         for n in range(100):
             taken.append(n)
-            yield n, "", 0, 0.2
+            yield n, "", 0, 0.5
 
     answers = LocalRunner(2).run(square, calls())
     assert next(answers) == 0

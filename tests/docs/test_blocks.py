@@ -70,6 +70,7 @@ PREPARED = {
     "tutorial.md": _hospital_as_it_is,
     "manifest.md": _clinic,
     "store.md": _built,
+    "performance.md": _toy,
     "reading.md": _toy,
     "training.md": _toys,
 }
