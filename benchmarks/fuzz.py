@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).absolute().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 NAMES = ("manifest", "header", "series", "enhanced", "rtstruct", "lidc", "seg", "volume", "labelmap", "scan")
-NAMES += ("store", "part")
+NAMES += ("segmentation", "store", "part")
 TURN = 60
 """Seconds of one process."""
 

@@ -100,6 +100,7 @@ TAMPERED: dict[str, Tamper] = {
     "seg": _flipped,
     "volume": lambda found: (found[0], found[1][:, ::-1]),
     "labelmap": lambda found: (replace(found[0], corner=(0, 0, 0)), found[1]),
+    "segmentation": _flipped,
     "store": lambda found: "another",
     "part": lambda found: "another",
 }

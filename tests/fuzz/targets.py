@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from . import images, masks, tables, volumes
+from . import images, masks, segmentations, tables, volumes
 from .target import Target
 
 TARGETS: dict[str, Callable[[Path], Target]] = {
@@ -18,6 +18,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "seg": masks.seg_target,
     "volume": volumes.volume_target,
     "labelmap": volumes.labelmap_target,
+    "segmentation": segmentations.segmentation_target,
     "scan": masks.scan_target,
     "store": tables.store_target,
     "part": tables.part_target,
