@@ -2,10 +2,10 @@
 
     python benchmarks/many.py --slices 300 --lesions 30
 
-Writes the 512 × 512 × `--slices` series of `peer.py` and two manifests of it, of one training lesion and of `--lesions`
-more under other names. `ctpatch build --shard 1/1` on each computes the parts, and the `build` that follows puts the
-store together. The difference of the two manifests is what a lesion costs without the start of the command; medians of
-`--repeats`, with pictures and without, one process, files in the system's cache.
+Writes the 512 × 512 × `--slices` series of `lesion.py` and two manifests of it, of one training lesion and of
+`--lesions` more under other names. `ctpatch build --shard 1/1` on each computes the parts, and the `build` that follows
+puts the store together. The difference of the two manifests is what a lesion costs without the start of the command;
+medians of `--repeats`, with pictures and without, one process, files in the system's cache.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import peer
+from lesion import write_input
 
 
 def write_manifests(folder: Path, slices: int, lesions: int) -> None:
     """`1.csv`, and another with so many more; each row has the series under a name of its own."""
-    peer.write_input(folder, slices)
+    write_input(folder, slices)
     for count in (1, 1 + lesions):
         rows = [f"P1,{i},ct{i},rs.dcm,GTV,T3,train\n" for i in range(count)]
         (folder / f"{count}.csv").write_text("patient_id,lesion_id,image,mask,roi,label,split\n" + "".join(rows))

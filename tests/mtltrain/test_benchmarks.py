@@ -1,10 +1,13 @@
-"""benchmarks/gpu.py runs where there is little but torch: a machine with a GPU is borrowed for minutes."""
+"""Benchmarks find what they import, and gpu.py also where there is little but torch: such machines are borrowed."""
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,6 +28,17 @@ for rows in ("deterministic", "others"):
         sys.exit(1)
     sys.argv = ["", *sys.argv[:-2]]
 """
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda script: script.stem)
+def test_each_finds_what_it_imports(script, monkeypatch):
+    monkeypatch.syspath_prepend(script.parent)
+    try:
+        runpy.run_path(str(script))
+    except ModuleNotFoundError as error:
+        if error.name != "rt_utils":
+            raise
+        pytest.skip("rt-utils is in the extra [bench]")
 
 
 def test_gpu_py_on_a_cpu_without_the_other_packages(tmp_path):
