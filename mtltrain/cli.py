@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -169,11 +170,12 @@ def _task(text: str) -> tuple[str, float | None]:
     return name, _number(float, 0)(weight) if given else None
 
 
-def _number(kind: Callable[[str], float], least: float, most: float = sys.float_info.max) -> Callable[[str], float]:
+def _number(kind: Callable[[str], float], least: float, most: float | None = None) -> Callable[[str], float]:
     def number(text: str) -> float:
         value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {least} " + (f"to {most}" if most <= 1 else "or more"))
+        if not least <= value < math.inf or (most is not None and value > most):
+            meant = f"{least} or more" if most is None else f"{least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {meant}")
         return value
 
     return number

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,39 @@ def volume(series: synthetic.Series, voxels: np.ndarray) -> sitk.Image:
     image.SetOrigin(series.origins[0].tolist())
     image.SetSpacing((series.spacing[1], series.spacing[0], float(series.positions[1])))
     return image
+
+
+def slicer_nrrd(
+    voxels: np.ndarray,
+    segments: Iterable[tuple[str, tuple[int, int]]],
+    steps: Iterable[Iterable[float]],
+    origin: Iterable[float],
+    encoding: str = "gzip",
+) -> bytes:
+    """A .seg.nrrd as 3D Slicer writes it: segments by name, with their label value and layer.
+
+    `voxels` are uint8 (k, j, i), or (k, j, i, layer) where segments overlap; `steps` and `origin` LPS mm, by i, j, k.
+    """
+    layers = voxels.shape[3:]
+    extent = " ".join(f"0 {n - 1}" for n in voxels.shape[2::-1])
+    lines = [
+        "NRRD0004",
+        "# Complete NRRD file format specification at:",
+        "type: unsigned char",
+        f"dimension: {voxels.ndim}",
+        "space: left-posterior-superior",
+        f"sizes: {' '.join(map(str, (*layers, *voxels.shape[2::-1])))}",
+        f"space directions: {' '.join([*['none' for _ in layers], *map(_vector, steps)])}",
+        f"kinds: {'list ' * len(layers)}domain domain domain",
+        f"encoding: {encoding}",
+        f"space origin: {_vector(origin)}",
+    ]
+    for i, (name, (label, layer)) in enumerate(segments):
+        told = {"ID": f"Segment_{i}", "LabelValue": label, "Layer": layer, "Name": name, "Extent": extent}
+        lines += [f"Segment{i}_{key}:={value}" for key, value in told.items()]
+    raw = np.ascontiguousarray(voxels).tobytes()
+    return "\n".join([*lines, "", ""]).encode() + (gzip.compress(raw, mtime=0) if encoding == "gzip" else raw)
+
+
+def _vector(values: Iterable[float]) -> str:
+    return f"({','.join(f'{value:g}' for value in values)})"

@@ -182,8 +182,16 @@ class CopyGuard:
 
 def skippable(problem: CtpatchError, row: Row, manifest_path: Path, options: BuildOptions) -> InputError:
     """A lesion's problem, placed; raised where it ends the build."""
+    refused = refusal(problem, row, manifest_path)
+    if options.on_error == "stop":
+        raise refused
+    return refused
+
+
+def refusal(problem: CtpatchError, row: Row, manifest_path: Path) -> InputError:
+    """A lesion's problem, placed; raised where it is none of the lesion's."""
     placed = place_problem(problem, row, manifest_path)
-    if options.on_error == "stop" or not isinstance(placed, InputError):  # a full disk is no refused lesion
+    if not isinstance(placed, InputError):  # a full disk is no refused lesion
         raise placed
     return placed
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CtpatchError, InputError
 from ..processes import Call, Function, WorkerDied
 from .environment import differences, environment
-from .on_worker import Errand, about, stop, unfit
+from .on_worker import Errand, stop, unfit
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -88,7 +88,7 @@ class _Flight:
 
     def check_workers(self) -> None:
         """Refuse workers with other versions by name; those that come later are asked with each call."""
-        told = _within(ANSWER_S, lambda: self.client.run(about, on_error="return"))
+        told = _within(ANSWER_S, lambda: self.client.run(environment, on_error="return"))
         if told is None:
             found = f"{self.address}: a worker does not answer within {ANSWER_S:g} s"
             raise CtpatchError(f"{found}; see its log, end it, then run again")

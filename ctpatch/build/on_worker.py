@@ -116,11 +116,6 @@ def _made(call: bytes) -> bytes:
         return pickle.dumps((None, error))
 
 
-def about() -> dict[str, str]:
-    """The versions on this worker."""
-    return environment()
-
-
 async def stop(run: str) -> None:
     """End a run's processes on this worker, without keeping it from its other duties."""
     await asyncio.to_thread(_processes.stop, run)

@@ -18,7 +18,7 @@ from ..processes import Call, WorkerDied
 from ..recipe import BuildOptions
 from ..store.records import COMPRESSION
 from ..store.verify import is_store
-from .assembly import Assembly, BuildResult, Outcome, place_problem, skippable
+from .assembly import Assembly, BuildResult, Outcome, refusal, skippable
 from .elsewhere import NEW_S, check_files, check_ticket, ticket
 from .engine import runner
 from .one_lesion import cut_lesion
@@ -81,7 +81,7 @@ def build_shard(
     computed, own = 0, shard.of(rows)
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
-        with contextlib.closing(_run(own, parts.path, options, manifest.path)) as outcomes:
+        with contextlib.closing(_run(own, parts, options, manifest.path)) as outcomes:
             for done, (row, outcome) in enumerate(outcomes, start=1):
                 computed += outcome.computed
                 if outcome.problem:
@@ -142,7 +142,7 @@ def _plan(manifest: Manifest, options: BuildOptions) -> dict[str, Any]:
 def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
     """Write the store while workers are busy with the lesions."""
     rows = assembly.rows
-    outcomes = _run(rows, assembly.parts.path, assembly.options, assembly.manifest.path)
+    outcomes = _run(rows, assembly.parts, assembly.options, assembly.manifest.path)
     try:
         for done, (row, outcome) in enumerate(outcomes, start=1):
             assembly.take(row, outcome)
@@ -156,17 +156,17 @@ def _assemble(assembly: Assembly, progress: Progress | None) -> BuildResult:
 
 
 def _run(
-    rows: tuple[Row, ...], parts: Path, options: BuildOptions, manifest_path: Path
+    rows: tuple[Row, ...], parts: PartsFolder, options: BuildOptions, manifest_path: Path
 ) -> Generator[tuple[Row, Outcome], None, None]:
     """Each row's outcome in the rows' order, while workers are busy with the following ones.
 
     Where there are several to compute, all are planned before: workers that are done with that begin to compute.
     """
-    afar = ticket(parts.absolute()) if options.scheduler else contextlib.nullcontext()
-    missing = [row for row in rows if not part_path(parts, row).exists()]
+    folder = parts.path.absolute() if options.scheduler else parts.path
+    missing = [row for row in rows if part_path(folder, row).name not in parts.before]
     planned = missing if len(missing) > 1 else []
-    with afar as under_way:
-        plans = Plans(parts.absolute() if under_way else parts, options.recipe)
+    with ticket(folder) if options.scheduler else contextlib.nullcontext() as under_way:
+        plans = Plans(folder, options.recipe)
         calls = chain(
             ((_plan_row, *_call(row, plans, options, under_way)) for row in planned),
             ((_work, *_call(row, plans, options, under_way)) for row in rows),
@@ -180,13 +180,11 @@ def _run(
 
 def _refuse(outcomes: Iterable[tuple[Row, Outcome]], manifest_path: Path, options: BuildOptions) -> None:
     """Raise the problems of all plans together, unless such lesions are skipped: then each is met again in its turn."""
-    problems = []
-    for row, outcome in outcomes:
-        if not isinstance(outcome, WorkerDied) and outcome.problem:
-            problem = place_problem(outcome.problem, row, manifest_path)
-            if not isinstance(problem, InputError):
-                raise problem
-            problems.append(problem)
+    problems = [
+        refusal(outcome.problem, row, manifest_path)
+        for row, outcome in outcomes
+        if not isinstance(outcome, WorkerDied) and outcome.problem
+    ]
     if problems and options.on_error == "stop":
         raise Problems(problems) if len(problems) > 1 else problems[0]
 
@@ -205,12 +203,7 @@ def _killed(death: WorkerDied) -> Outcome:
 
 def _plan_row(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
     """A lesion's plan, for `_work` to use."""
-
-    def step() -> bool:
-        plans.make(row)
-        return False
-
-    return _outcome(step, row, under_way)
+    return _outcome(lambda: plans.make(row), row, under_way)
 
 
 def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
@@ -238,13 +231,13 @@ def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) ->
     return True
 
 
-def _outcome(step: Callable[[], bool], row: Row, under_way: Path | None) -> Outcome:
-    """What became of a step, which says whether it computed a lesion; problems are values."""
+def _outcome(step: Callable[[], bool | None], row: Row, under_way: Path | None) -> Outcome:
+    """What became of a step, which may say that it computed a lesion; problems are values."""
     try:
         if under_way:
             check_ticket(under_way, NEW_S)
             check_files(row)
-        return Outcome(computed=step())
+        return Outcome(computed=bool(step()))
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import IO, Any
 
 from ..errors import InputError
 from ..manifest import Row
+from ..manifest.split import parse_share
 from ..store.disk import lock
 from .parts import PartsFolder
 
@@ -40,8 +40,7 @@ class Shard:
         InputError
             When it is not i/n with 1 <= i <= n.
         """
-        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
-        i, n = (int(match[1]), int(match[2])) if match else (0, 0)
+        i, n = parse_share(text)
         if not 1 <= i <= n:
             do = "give for example --shard 1/8, in an array job with indices from 1 (--array=1-8)"
             raise InputError(f"--shard '{text[:40]}' is not i/n with 1 <= i <= n", do)

@@ -58,11 +58,16 @@ def parse_fold(text: str) -> tuple[int, int]:
     InputError
         When it is not i/k with 1 <= i <= k and k >= 2.
     """
-    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
-    i, k = (int(match[1]), int(match[2])) if match else (0, 0)
+    i, k = parse_share(text)
     if not 1 <= i <= k or k < 2:
         raise InputError(f"--fold '{text[:40]}' is not i/k with 1 <= i <= k and k >= 2", "give for example --fold 1/5")
     return i, k
+
+
+def parse_share(text: str) -> tuple[int, int]:
+    """`"2/5"` as (2, 5), and (0, 0) for what is no two numbers."""
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text.strip())
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _strata(rows: Sequence[Row], seed: int) -> Mapping[str, list[str]]:

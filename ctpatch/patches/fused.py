@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..recipe import RENDERED_SIZE, SIZE
-from .rendering import PARTS, Rendering
+from .rendering import PARTS, Rendering, checked
 
 
 def network_input(
@@ -33,9 +33,7 @@ def network_input(
     ValueError
         When `hu` or `out` has another shape, type or layout.
     """
-    hu = np.ascontiguousarray(hu, dtype=np.int16)
-    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
-        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
+    hu = checked(hu)
     shape = (len(hu), 3, RENDERED_SIZE, RENDERED_SIZE)
     if out is None:
         out = np.empty(shape, np.float32)

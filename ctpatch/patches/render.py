@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..recipe import RENDERED_SIZE, SIZE, WINDOWS
-from .rendering import PARTS, UNIT, taps
+from .rendering import PARTS, UNIT, checked, taps
 
 
 def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -31,7 +31,7 @@ def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     (N, 224, 224, 3) uint8
         level = round_half_up(255 · clip(HU − low, 0, high − low) / (high − low)) of the upsampled HU.
     """
-    hu = _checked(hu)
+    hu = checked(hu)
     rgb = np.empty((len(hu), RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
     _render(hu, *taps(), rgb)
     return rgb
@@ -42,18 +42,11 @@ def rendered(hu: NDArray[np.int16]) -> Iterator[NDArray[np.uint8]]:
 
     A picture that is hashed or compressed at once is still in the processor's cache.
     """
-    hu, weights = _checked(hu), taps()
+    hu, weights = checked(hu), taps()
     rgb = np.empty((1, RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
     for n in range(len(hu)):
         _render(hu[n : n + 1], *weights, rgb)
         yield rgb[0]
-
-
-def _checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
-    hu = np.ascontiguousarray(hu, dtype=np.int16)
-    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
-        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
-    return hu
 
 
 @compiled(nogil=True)

@@ -75,6 +75,14 @@ class Rendering:
         return cls(*taps(), low, width, scale, divisor, gain, offset)
 
 
+def checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
+    """Patches (N, 64, 64) as the kernels take them; a ValueError where they are of another shape."""
+    hu = np.ascontiguousarray(hu, dtype=np.int16)
+    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
+        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
+    return hu
+
+
 def taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Lower neighbour of each output pixel, and the upper neighbour's weight in fourteenths."""
     place = np.clip(4 * np.arange(RENDERED_SIZE) - 5, 0, PARTS * (SIZE - 1))

@@ -159,24 +159,9 @@ def slicer(path: Path, layers: int = 2, names: Any = SEGMENTS, cut: int = 0) -> 
     voxels[12:14, 30:34, 30:34, 0] = 2
     voxels[4:12, 11:29, 13:31, 1] = 1
     voxels, origin = voxels[cut : 16 - cut], np.add(awkward.ORIGIN, (0, 0, 3 * cut))
-    x, y, z = (f"({v})" for v in ("1.5,0,0", "0,2,0", "0,0,3"))
-    lines = [
-        "NRRD0004",
-        "# Complete NRRD file format specification at:",
-        "type: unsigned char",
-        f"dimension: {3 + (layers > 1)}",
-        "space: left-posterior-superior",
-        f"sizes: {'2 ' if layers > 1 else ''}44 40 {len(voxels)}",
-        f"space directions: {'none ' if layers > 1 else ''}{x} {y} {z}",
-        f"kinds: {'list ' if layers > 1 else ''}domain domain domain",
-        "encoding: gzip",
-        f"space origin: ({','.join(f'{v:g}' for v in origin)})",
-    ]
-    for i, (name, (label, layer)) in enumerate(names.items() if isinstance(names, dict) else names):
-        lines += [f"Segment{i}_ID:=Segment_{i}", f"Segment{i}_LabelValue:={label}", f"Segment{i}_Layer:={layer}"]
-        lines += [f"Segment{i}_Name:={name}", f"Segment{i}_Extent:=0 43 0 39 0 15"]
-    data = voxels if layers > 1 else np.ascontiguousarray(voxels[..., 0])
-    path.write_bytes("\n".join([*lines, "", ""]).encode() + gzip.compress(data.tobytes()))
+    named = names.items() if isinstance(names, dict) else names
+    data = voxels if layers > 1 else voxels[..., 0]
+    path.write_bytes(segments.slicer_nrrd(data, named, np.diag((1.5, 2, 3)), origin))
 
 
 WHERE = {

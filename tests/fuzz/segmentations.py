@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import random
 import re
 import zlib
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from segments import slicer_nrrd
 
 from ctpatch.contours.labelmap import LabelMap
 from ctpatch.contours.roi import VoxelROI
@@ -46,33 +46,8 @@ def _files() -> Iterator[bytes]:
     layers[1:3, 10:14, 9:17, 0], layers[0:2, 3:9, 4:12, 1], layers[2, 1:4, 2:5, 0] = 1, 1, 2
     flat = np.where(layers[..., 1], 3, layers[..., 0]).astype(np.uint8)
     for encoding in ("gzip", "raw"):
-        yield _header(SEGMENTS, encoding, 2) + _encoded(layers, encoding)
-        yield _header(SEGMENTS | {WANTED: (3, 0)}, encoding, 1) + _encoded(flat, encoding)
-
-
-def _encoded(voxels: np.ndarray, encoding: str) -> bytes:
-    return gzip.compress(voxels.tobytes(), mtime=0) if encoding == "gzip" else voxels.tobytes()
-
-
-def _header(segments: dict[str, tuple[int, int]], encoding: str, layers: int) -> bytes:
-    """As 3D Slicer writes it, the layers' axis first."""
-    listed = layers > 1
-    steps = " ".join(f"({','.join(f'{v:g}' for v in step)})" for step in STEPS)
-    lines = [
-        "NRRD0004",
-        "type: unsigned char",
-        f"dimension: {3 + listed}",
-        "space: left-posterior-superior",
-        f"sizes: {f'{layers} ' * listed}{SHAPE[2]} {SHAPE[1]} {SHAPE[0]}",
-        f"space directions: {'none ' * listed}{steps}",
-        f"kinds: {'list ' * listed}domain domain domain",
-        f"encoding: {encoding}",
-        f"space origin: ({','.join(f'{v:g}' for v in ORIGIN)})",
-    ]
-    for number, (name, (label, layer)) in enumerate(segments.items()):
-        told = {"ID": f"Segment_{number}", "LabelValue": label, "Layer": layer, "Name": name}
-        lines += [f"Segment{number}_{key}:={value}" for key, value in told.items()]
-    return "\n".join([*lines, "", ""]).encode()
+        yield slicer_nrrd(layers, SEGMENTS.items(), STEPS, ORIGIN, encoding)
+        yield slicer_nrrd(flat, (SEGMENTS | {WANTED: (3, 0)}).items(), STEPS, ORIGIN, encoding)
 
 
 def _change(data: bytes, rng: random.Random) -> bytes:
