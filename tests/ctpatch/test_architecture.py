@@ -51,6 +51,7 @@ ORDER = [
     "phantom",
     "report",
     "",  # the package itself: `import ctpatch`
+    "options",
     "cli",
     "__main__",
 ]

@@ -14,14 +14,14 @@ import pytest
 
 import ctpatch
 import mtltrain
-from ctpatch import cli
+from ctpatch import options
 from ctpatch.manifest import ACCEPTED, COLUMNS
 from ctpatch.recipe import Recipe
 from ctpatch.store import schema
 from mtltrain import cli as trainer
 
 DOCS = Path(__file__).parents[2] / "docs"
-COMMANDS = {"ctpatch": cli._parser(), "mtltrain": trainer._parser()}
+COMMANDS = {"ctpatch": options.parser(), "mtltrain": trainer._parser()}
 
 
 def section(page: str, title: str) -> str:
