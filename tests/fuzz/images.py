@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import synthetic
 from pydicom.dataset import Dataset
 
 from ctpatch.dicom.header import TAGS, Header, read_header
+from ctpatch.errors import InputError
 from ctpatch.images.image import Box, Image
 from ctpatch.images.series import CTSeries, read_series
 
@@ -36,7 +38,10 @@ def read_quietly(path: Path) -> Dataset:
 
 
 def series_target(folder: Path) -> Target:
-    """A slice in the middle of a series of four, in every transfer syntax."""
+    """A slice in the middle of a series of four, in every transfer syntax.
+
+    The same also with all that a row may accept of images, and with an acquisition named.
+    """
     ct, seeds = folder / "ct", []
     hu = synthetic.texture_hu(SHAPE)
     for syntax in synthetic.TRANSFER_SYNTAXES:
@@ -53,6 +58,9 @@ def series_target(folder: Path) -> Target:
 
     def read(data: bytes) -> tuple[CTSeries, np.ndarray]:
         paths[1].write_bytes(data)
+        for chosen in ({"accept": {"series", "units", "padding"}}, {"acquisition": "1"}):
+            with suppress(InputError):
+                read_all(read_series(ct, **chosen))
         image = read_series(ct)
         return image, read_all(image)
 
@@ -183,7 +191,7 @@ def hounsfield(ds: Dataset, stored: np.ndarray, slope: float, intercept: float) 
 
 
 def enhanced_target(folder: Path) -> Target:
-    """One Enhanced CT file of four frames out of order."""
+    """One Enhanced CT file of four frames out of order; also the only part of a concatenation."""
     path, hu = folder / "enhanced" / "e.dcm", synthetic.texture_hu(SHAPE)
     seeds = []
     for options in (
@@ -195,6 +203,11 @@ def enhanced_target(folder: Path) -> Target:
     ):
         synthetic.write_enhanced(path, hu, **_VARIED, **options)
         seeds.append(path.read_bytes())
+    path.write_bytes(seeds[0])
+    part = pydicom.dcmread(path)
+    part.ConcatenationUID, part.InConcatenationNumber, part.InConcatenationTotalNumber = part.SOPInstanceUID, 1, 1
+    part.save_as(path)
+    seeds.append(path.read_bytes())
 
     def read(data: bytes) -> tuple[CTSeries, np.ndarray]:
         path.write_bytes(data)

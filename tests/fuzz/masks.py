@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import random
 import warnings
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,7 +51,10 @@ def write_ct(folder: Path) -> synthetic.Series:
 
 
 def rtstruct_target(folder: Path) -> Target:
-    """An RTSTRUCT of one lesion with a hole, two pieces on a slice, or CLOSEDPLANAR_XOR, up to the lesion's planes."""
+    """An RTSTRUCT of one lesion with a hole, two pieces on a slice, or CLOSEDPLANAR_XOR, up to the lesion's planes.
+
+    The same file also with all that a row may accept of contours.
+    """
     ct, path = write_ct(folder), folder / "rt.dcm"
     seeds = []
     for rois, options in (
@@ -62,11 +67,14 @@ def rtstruct_target(folder: Path) -> Target:
         synthetic.write_rtstruct(path, rois, ct, **options)
         seeds.append(path.read_bytes())
     row = Row(2, "P1", "1", ct.folder, path, "GTV", label="x", split="train")
+    accepting = replace(row, accept=frozenset({"between", "stray", "gap", "frame", "overlap=union"}))
     recipe = Recipe(patches=3, augment=1)
     series = oracle.read_series(ct.folder)
 
     def read(data: bytes) -> LesionPlan:
         path.write_bytes(data)
+        with suppress(InputError):
+            plan_lesion(accepting, recipe)
         return plan_lesion(row, recipe)
 
     return Target("rtstruct", seeds, partial(mutate.several, DICOM), read, lambda p, _: judge_contours(p, path, series))
@@ -118,7 +126,10 @@ def compare(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 def lidc_target(folder: Path) -> Target:
-    """An LIDC-IDRI XML of two lesions, one of two readers, with an exclusion and a mark of a small nodule."""
+    """An LIDC-IDRI XML of two lesions, one of two readers, with an exclusion and a mark of a small nodule.
+
+    Each lesion also with `readers` accepted.
+    """
     ct, path = write_ct(folder), folder / "reads.xml"
     image = read_series(ct.folder)
     seeds = [_readings(ct).encode(), _readings(ct, "").encode(), _readings(ct).encode("utf-16")]
@@ -127,6 +138,8 @@ def lidc_target(folder: Path) -> Target:
         path.write_bytes(data)
         found = read_lidc(path)
         for lesion in found.lesions:
+            with suppress(InputError):
+                found.place(lesion, image, accept={"readers", "overlap=xor"})
             try:
                 found.place(lesion, image)
             except InputError:
