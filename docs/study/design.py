@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 
 FOLDS = 3
 SEEDS = range(5)
 POSITIVE = {"lidc": "malignant", "agc": "T4", "ggn": "IAC"}
 LITE0 = "timm:tf_efficientnet_lite0"
 BACKBONE = {"alexnet": "alexnet", "lite0": LITE0}
+START = {"alexnet": "ri", "lite0": "tl"}
+"""Of the primary comparisons."""
 SETTINGS = {
     "alexnet": ("--epochs", "3", "--batch-size", "50"),
     "lite0": ("--epochs", "2", "--batch-size", "8"),
@@ -60,29 +63,26 @@ def cells() -> list[Cell]:
 
 
 def _blocks() -> Iterator[list[Cell]]:
-    ri, tl = ("mtl-ri", "stl-ri"), ("mtl-tl", "stl-tl")
-    yield _folds("lidc", "alexnet", "main", 0, ri)
+    for cohort, backbone in (("lidc", "alexnet"), ("lidc", "lite0"), *product(("ggn", "agc"), ("alexnet", "lite0"))):
+        start = START[backbone]
+        yield _folds(cohort, backbone, "main", 0, (f"mtl-{start}", f"stl-{start}"))
+        yield _folds(cohort, backbone, "m10", 0, (f"mtl-{start}",))
     yield _folds("lidc", "alexnet", "shuffled", 0, ("mtl-ri",))
     yield from _ablations(0)
-    yield _folds("lidc", "lite0", "main", 0, tl)
-    for cohort in ("agc", "ggn"):
-        yield _folds(cohort, "alexnet", "main", 0, ri)
-    for cohort in ("agc", "ggn"):
-        yield _folds(cohort, "lite0", "main", 0, tl)
     for cohort in POSITIVE:
-        yield _folds(cohort, "lite0", "main", 0, ri)
+        yield _folds(cohort, "lite0", "main", 0, ("mtl-ri", "stl-ri"))
     for seed in SEEDS[1:]:
-        for cohort in POSITIVE:
-            yield _folds(cohort, "alexnet", "main", seed, ri)
-            yield _folds(cohort, "lite0", "main", seed, tl)
+        for cohort, (backbone, start) in product(POSITIVE, START.items()):
+            yield _folds(cohort, backbone, "main", seed, (f"mtl-{start}", f"stl-{start}"))
         if seed < 3:
             yield _folds("lidc", "alexnet", "shuffled", seed, ("mtl-ri",))
+            yield _folds("lidc", "alexnet", "m10", seed, ("mtl-ri",))
             yield from _ablations(seed)
 
 
 def _ablations(seed: int) -> Iterator[list[Cell]]:
     """What the answer depends on: LIDC, AlexNet from random weights."""
-    for variant in (*SHARES, "equal", "unrelated", "blank", "patients30", "patients10"):
+    for variant in ("m03", "m05", "m09", "equal", "unrelated", "blank", "patients30", "patients10"):
         archs = ("mtl-ri", "stl-ri") if variant in BOTH else ("mtl-ri",)
         yield _folds("lidc", "alexnet", variant, seed, archs)
 
