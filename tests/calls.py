@@ -8,6 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+BOUNDED_S = 120
+"""Long enough for a machine that stalls, and far below what waits for ever."""
+
 
 def square(number, folder="", deaths=0, seconds=0.0):
     """A call that notes when it is made, and ends its process as often as told."""

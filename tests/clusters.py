@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from calls import BOUNDED_S
+
 TESTS = Path(__file__).resolve().parent
 WITHOUT_CTPATCH = "import sys; sys.modules['ctpatch'] = None; "
 """As where it is not installed."""
@@ -71,7 +73,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _awaited(file: Path, seconds: float = 30.0) -> str:
+def _awaited(file: Path, seconds: float = BOUNDED_S) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if file.exists() and (text := file.read_text()):
@@ -85,7 +87,7 @@ def workers(address: str, count: int) -> None:
     from distributed import Client
 
     with Client(address, set_as_default=False) as client:
-        client.wait_for_workers(count, timeout=60)
+        client.wait_for_workers(count, timeout=BOUNDED_S)
 
 
 def pids(names: Sequence[str]) -> set[int]:

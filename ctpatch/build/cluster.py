@@ -241,15 +241,23 @@ def _require_dask() -> None:
 
 
 def _connected(address: str) -> Client:
-    from distributed import Client
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of other versions, which are told apart later
-            return Client(address, timeout=CONNECT_S, set_as_default=False)
+            return _begun(address)
     except (OSError, ValueError, TypeError) as error:
         found = f"the Dask scheduler cannot be reached ({type(error).__name__}: {error})"
         raise InputError(found, "give --scheduler the address that `dask scheduler` prints", address) from error
+
+
+def _begun(address: str) -> Client:
+    """Dask gives its event loop ten seconds to begin, and then fails an assertion: a machine that stalls needs more."""
+    from distributed import Client
+
+    for _ in range(2):
+        with suppress(AssertionError):
+            return Client(address, timeout=CONNECT_S, set_as_default=False)
+    raise CtpatchError("Dask's event loop does not begin within 10 s: this machine has no time for it; run again")
 
 
 @contextmanager
