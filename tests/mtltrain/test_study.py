@@ -228,6 +228,21 @@ def test_a_changed_digit_is_found():
     assert tables.differing(text.replace(found, other), cohorts) == ["networks"]
 
 
+def found(gap: float, *folds: float):
+    """A comparison whose interval is 0.02 wide on either side."""
+    interval = formulas.Interval(gap, 0.01, gap - 0.02, gap + 0.02, 0.01)
+    return tables.Comparison([0], 0.8, 0.8 - gap, interval, list(folds), interval)
+
+
+def test_the_verdict_is_the_protocols():
+    gain, nothing = found(0.05, 0.05, 0.04, 0.06), found(0.01, 0.01, 0.0, 0.02)
+    assert tables._verdict(gain, 0.03, {}) == "not decided"
+    assert tables._verdict(gain, 0.02, {"m = 1": nothing, "shuffled labels": None}) == "support"
+    assert "MTL gains with m = 1 too" in tables._verdict(gain, 0.02, {"m = 1": gain, "shuffled labels": nothing})
+    assert tables._verdict(found(0.05, -0.1, 0.04, 0.05), 0.02, {}) == "not decided"
+    assert tables._verdict(found(-0.05, -0.05), 0.02, {}) == "against"
+
+
 def test_no_patient_of_lidc_is_named():
     for path in STUDY.rglob("*"):
         if path.suffix in (".csv", ".md"):
