@@ -83,7 +83,7 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
 def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> tuple[Lesion, Patches, tuple[str, ...]]:
     """Sample, render and compress the patches of a plan; also notes."""
     row, planes = plan.row, plan.planes
-    images, notes = _images(plan, recipe)
+    hu, images, notes = _images(plan, recipe)
     columns = {
         "plane": planes.plane,
         "copy": planes.copy,
@@ -101,7 +101,7 @@ def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> t
         n_readers=plan.mask.n_readers if plan.mask else 0,
         aux=dict(row.aux),
     )
-    patches = Patches(images, {name: np.asarray(v, PATCHES[name].dtype) for name, v in columns.items()})
+    patches = Patches(hu, images, {name: np.asarray(v, PATCHES[name].dtype) for name, v in columns.items()})
     return lesion, patches, notes
 
 
@@ -110,8 +110,8 @@ def _threads(recipe: Recipe) -> int:
     return 2 if recipe.rgb and os.environ.get("OMP_NUM_THREADS") != "1" else 1
 
 
-def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], tuple[str, ...]]:
-    """Compressed images by name, a stream per patch, and notes; threads share patches of which pictures are made."""
+def _images(plan: LesionPlan, recipe: Recipe) -> tuple[NDArray[np.int16], dict[str, list[bytes]], tuple[str, ...]]:
+    """HU, compressed images by name, a stream per patch, notes; threads share patches of which pictures are made."""
     sample = sampler(plan.image, plan.planes, recipe.spacing_mm)
 
     def make(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64], dict[str, list[bytes]]]:
@@ -128,9 +128,10 @@ def _images(plan: LesionPlan, recipe: Recipe) -> tuple[dict[str, list[bytes]], t
     else:
         with ThreadPoolExecutor(len(shares)) as threads:
             made = list(threads.map(make, shares))
-    hu, outside, images = zip(*made, strict=True)
+    several, outside, images = zip(*made, strict=True)
+    hu = np.concatenate(several)
     streams = {name: [stream for piece in images for stream in piece[name]] for name in images[0]}
-    return streams, tuple(_pixel_notes(np.concatenate(hu), np.concatenate(outside)))
+    return hu, streams, tuple(_pixel_notes(hu, np.concatenate(outside)))
 
 
 def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | None]:

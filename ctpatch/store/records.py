@@ -62,16 +62,18 @@ Stream = bytes | memoryview
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """The patches of one lesion, images as zlib streams of one chunk each.
+    """The patches of one lesion: HU, and images as zlib streams of one chunk each.
 
     Attributes
     ----------
+    hu : (N, 64, 64) little-endian int16
     images : mapping of str to list of bytes or memoryview
         `hu` and, unless left out, `rgb`: a zlib stream of the C-order little-endian array per patch.
     columns : mapping of str to array
         `plane`, `copy`, `center`, `angle`, `shift`: one element per patch.
     """
 
+    hu: NDArray[np.int16]
     images: Mapping[str, Sequence[Stream]]
     columns: Mapping[str, NDArray[Any]]
 

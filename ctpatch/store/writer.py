@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..manifest import SPLITS
 from . import schema
 from .disk import Sink, sync, writing
-from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, inflate, is_deflated
+from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, is_deflated
 from .schema import IMAGES, PATCHES
 
 _PIECE = 4
@@ -145,18 +145,18 @@ class StoreWriter:
 
             images["rgb"] = deflate("rgb", rendered(hu))
         lesion = Lesion(patient_id, lesion_id, split, label, series, diameter_mm, n_readers, aux)
-        self.add_patches(lesion, Patches(images, columns))
+        self.add_patches(lesion, Patches(hu, images, columns))
 
     def add_patches(self, lesion: Lesion, patches: Patches) -> None:
         """Add one lesion whose images are compressed already.
 
-        The digests are of what the streams hold. For them the HU are inflated, and rendered once more: that costs a
-        fifth of inflating the pictures, whose streams have to end in the checksum of what was rendered.
+        The digests are of what the streams hold, but none is inflated for them: HU are at hand, and rendering again
+        takes a fifth of the time. A stream has to end in the checksum of its patch, or of what was rendered.
         """
         check_lesion(lesion, self.label_classes, self.aux_levels)
         self._check_order(lesion)
-        count = len(patches.images["hu"])
-        self._digest(lesion.split, patches.images)
+        count = len(patches.hu)
+        self._digest(lesion.split, patches)
         for name in self._images:
             self._append(lesion.split, name, patches.images[name])
         with writing(self.path.name):
@@ -219,20 +219,21 @@ class StoreWriter:
                 lesion.patient_id,
             )
 
-    def _digest(self, split: str, images: Mapping[str, Sequence[Stream]]) -> None:
-        column = PATCHES["hu"]
-        raw = bytearray().join(inflate(stream, column.nbytes) for stream in images["hu"])
-        hu = np.frombuffer(raw, column.dtype).reshape(-1, *column.tail)
+    def _digest(self, split: str, patches: Patches) -> None:
+        hu = np.ascontiguousarray(patches.hu)
+        for name in self._images:
+            if len(patches.images[name]) != len(hu):
+                raise ValueError(f"{len(patches.images[name])} {name} streams of {len(hu)} patches")
+        if not all(map(is_deflated, patches.images["hu"], hu)):
+            raise ValueError("a stream that is not its patch")
         if "rgb" in self._images:
-            self._digest_pictures(split, images["rgb"], hu)
-        self._digests[split, "hu"].update(raw)
+            self._digest_pictures(split, patches.images["rgb"], hu)
+        self._digests[split, "hu"].update(hu.data)
 
     def _digest_pictures(self, split: str, streams: Sequence[Stream], hu: NDArray[np.int16]) -> None:
         """Pictures are hashed by a thread while the next are rendered, in pieces that stay in the processor's cache."""
         from ..patches.render import render
 
-        if len(streams) != len(hu):
-            raise ValueError(f"{len(streams)} pictures of {len(hu)} patches")
         digest, hashed = self._digests[split, "rgb"], Future[None]()
         hashed.set_result(None)
         with ThreadPoolExecutor(1) as thread:

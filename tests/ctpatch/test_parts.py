@@ -34,7 +34,7 @@ def patches():
         "angle": rng.normal(size=3),
         "shift": rng.normal(size=(3, 2)),
     }
-    return Patches({"hu": deflate("hu", hu), "rgb": [b"", b"one", b"three"]}, columns)
+    return Patches(hu, {"hu": deflate("hu", hu), "rgb": [b"", b"one", b"three"]}, columns)
 
 
 @pytest.fixture
@@ -47,6 +47,8 @@ def part(tmp_path):
 def is_whole(found):
     got, wanted = found.patches, patches()
     assert {name: getattr(found, name) for name in ABOUT} == ABOUT
+    np.testing.assert_array_equal(got.hu, wanted.hu)
+    assert got.hu.dtype == wanted.hu.dtype
     assert got.images == wanted.images
     assert sorted(got.columns) == sorted(wanted.columns)
     for name, values in wanted.columns.items():

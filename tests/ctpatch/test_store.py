@@ -326,18 +326,21 @@ def test_a_final_name_that_cannot_be_taken_leaves_no_litter(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["own.h5"]
 
 
-def test_pictures_that_are_not_of_these_hu_are_not_written(tmp_path):
-    """Their digest is of what the HU render to, so the streams have to say that they hold just that."""
+def test_streams_that_are_not_of_these_hu_are_not_written(tmp_path):
+    """The digests are of the HU and of what they render to, so the streams have to say that they hold just that."""
     hu = np.random.default_rng(0).integers(-1000, 400, (9, 64, 64)).astype("<i2")
     streams, other = deflate("hu", hu), deflate("rgb", render(hu + 1))
     columns = {name: as_column(name, 0, 9) for name in ("plane", "copy", "center", "angle", "shift")}
     good = deflate("rgb", render(hu))
-    for rgb in (other, [*good[:8], good[7]], good[:8], [*good, good[8]]):
+    cases = [(streams, rgb, "picture|rgb streams") for rgb in (other, [*good[:8], good[7]], good[:8], [*good, good[8]])]
+    changed = deflate("hu", hu + 1)
+    cases += [(own, good, "not its patch|hu streams") for own in (changed, streams[:8], [*streams, streams[8]])]
+    for own, rgb, refusal in cases:
         with (
-            pytest.raises(ValueError, match="picture"),
+            pytest.raises(ValueError, match=refusal),
             StoreWriter(tmp_path / "own.h5", label_classes=["x"]) as store,
         ):
-            store.add_patches(Lesion("a", "1", "train", "x"), Patches({"hu": streams, "rgb": rgb}, columns))
+            store.add_patches(Lesion("a", "1", "train", "x"), Patches(hu, {"hu": own, "rgb": rgb}, columns))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -111,7 +111,7 @@ def part_target(folder: Path) -> Target:
     }
     shaped = {name: v.reshape(4, *PATCHES[name].tail).astype(PATCHES[name].dtype) for name, v in columns.items()}
     lesion = Lesion("P1", "1", "train", "T3", "digest", 12.5, 1, {})
-    FinishedPart(lesion, Patches({"hu": deflate("hu", hu)}, shaped), "x", "c", ("n",)).save(path)
+    FinishedPart(lesion, Patches(hu, {"hu": deflate("hu", hu)}, shaped), "x", "c", ("n",)).save(path)
     good = path.read_bytes()
     names = list(range(8 + int.from_bytes(good[:8], "little")))  # the header
 
