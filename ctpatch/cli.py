@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -144,6 +145,7 @@ def _verify_store(path: Path) -> list[str]:
     from .store import open_store
     from .store.verify import verify_store
 
+    tqdm.set_lock(threading.RLock())  # its own is of all processes: a semaphore that is left when this one is killed
     with open_store(path) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def advance(size: int) -> None:
