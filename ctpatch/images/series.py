@@ -41,6 +41,7 @@ from .stacks import (
     without_doubles,
     without_repeats,
 )
+from .units import has_lost_intercept
 
 SPACING_TOLERANCE = 1e-5
 """Relative difference of two PixelSpacings that is rounding."""
@@ -147,10 +148,25 @@ def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> l
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT]
     if not enhanced:
         _check_rescale(headers, path)
-        return [read_slice(header, accept) for header in headers]
+        return _scaled([read_slice(header, accept) for header in headers], accept)
     if len(headers) > 1 or headers[0].text("ConcatenationUID"):
         check_concatenation(headers, path)
-    return [piece for header in enhanced for piece in read_frames(header, accept)]
+    return _scaled([piece for header in enhanced for piece in read_frames(header, accept)], accept)
+
+
+def _scaled(slices: list[Slice], accept: Set[str]) -> list[Slice]:
+    """The slices, refused where they are HU + 1024 whose RescaleIntercept was lost on the way."""
+    unscaled = all(not piece.format.signed and (piece.slope, piece.intercept) == (1, 0) for piece in slices)
+    if slices and unscaled and "units" not in accept:
+        middle = slices[len(slices) // 2]
+        hu = np.empty((0, 0), np.float32)
+        with contextlib.suppress(InputError):  # a damaged slice is told of where a patch needs it
+            hu = middle.read_hu((0, middle.shape[0]), (0, middle.shape[1]))
+        if hu.size and has_lost_intercept(hu):
+            found = "RescaleIntercept is 0 and the pixels look like HU + 1024 (air at 0 to 200, tissue about 1050)"
+            do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
+            raise InputError(found, do, middle.path, kind="units")
+    return slices
 
 
 def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path: Path) -> CTSeries:

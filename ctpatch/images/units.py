@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..dicom.dataset import parsing, read_dataset
 from ..dicom.header import Header
 from ..errors import InputError
@@ -51,6 +54,16 @@ def check_units(header: Header, kind: str, types: Iterable[str] = (), mapped: It
     if units and not any(unit.upper() in _HOUNSFIELD for unit in units):
         found = f"{MAPPING} gives {', '.join(map(repr, units[:3]))}, not HU"
         raise InputError(found, ACCEPT, header.path, kind="units")
+
+
+def has_lost_intercept(hu: NDArray[np.float32]) -> bool:
+    """Whether a slice is a CT's in HU + 1024: air at 0 to 200 and soft tissue about 1,050, and little in between.
+
+    Both are a tenth of the slice or more, and three times as frequent per HU as what lies between. In HU, a tenth of a
+    patient between 874 and 1,174 would be dense bone, and 0 to 200 soft tissue.
+    """
+    air, between, tissue = (np.mean((low <= hu) & (hu < high)) for low, high in ((0, 200), (300, 800), (874, 1174)))
+    return bool(min(air, tissue) >= 0.1 and min(air / 200, tissue / 300) >= 3 * between / 500)
 
 
 def _is_hu(kind: str, *, derived: bool) -> bool:

@@ -17,6 +17,8 @@ from awkward import POSITIONS, edited, refused
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from ctpatch.images.units import has_lost_intercept
+
 # -- Several stacks in one series ---------------------------------------------------------------------------------
 
 
@@ -356,6 +358,44 @@ def test_162_a_volume_in_hu_or_taken_for_it(tmp_path: Path, name: str) -> None:
     store = awkward.built(tmp_path, image=name, accept="units")
     awkward.assert_linear(store, ct)
     assert "taken for HU whatever they look like; accepted" in store.notes
+
+
+def body() -> np.ndarray:
+    """A patient in air: soft tissue, and lungs on both sides of it."""
+    y, x = (index / size - 0.5 for index, size in zip(np.indices(awkward.SHAPE[1:]), awkward.SHAPE[1:], strict=True))
+    inside, lungs = np.hypot(x, y) < 0.42, np.hypot(np.abs(x) - 0.2, y) < 0.12
+    plane = np.where(lungs, -850, np.where(inside, 40, -1000))
+    noise = np.random.default_rng(0).normal(0, 20, awkward.SHAPE)
+    return np.maximum(np.rint(plane + noise), -1024)
+
+
+@pytest.mark.parametrize("form", ["single-frame", "enhanced"])
+def test_162_a_series_of_hu_and_1024_whose_intercept_was_lost(tmp_path: Path, form: str) -> None:
+    """Found by `check`, too. The same pixels with their intercept are right."""
+    places = {"spacing": awkward.SPACING, "origin": awkward.ORIGIN, "positions": POSITIONS}
+
+    def write(hu: np.ndarray, intercept: int) -> None:
+        if form == "enhanced":
+            ct = synthetic.write_enhanced(tmp_path / "ct" / "all.dcm", hu, **places, intercept=intercept)
+        else:
+            ct = awkward.series(tmp_path, hu=hu, slope=1, intercept=intercept)
+        awkward.contours(tmp_path, ct)
+        awkward.manifest(tmp_path)
+
+    write(body(), -1024)
+    right = awkward.built(tmp_path).hu
+    write(body() + 1024, 0)
+    (tmp_path / "s.h5").unlink()
+    found = r"RescaleIntercept is 0 and the pixels look like HU \+ 1024"
+    awkward.refused(tmp_path, found, "restore RescaleIntercept -1024, .*units")
+    assert np.array_equal(awkward.built(tmp_path, accept="units").hu, np.where(right == -1024, right, right + 1024))
+
+
+@pytest.mark.parametrize("hu", [np.linspace(0, 1200, 9999), np.linspace(0, 4095, 9999), np.full(9999, 40)])
+def test_162_what_else_has_no_negative_values_is_none_such(hu: np.ndarray) -> None:
+    assert not has_lost_intercept(hu)
+    assert not has_lost_intercept(body())
+    assert has_lost_intercept(body() + 1024)
 
 
 TISSUE_PADDING = {"water": 0, "fat": -100, "bone": 400, "range": (-1100, -400)}
