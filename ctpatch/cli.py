@@ -145,7 +145,8 @@ def _verify_store(path: Path) -> list[str]:
     from .store import open_store
     from .store.verify import verify_store
 
-    tqdm.set_lock(threading.RLock())  # its own is of all processes: a semaphore that is left when this one is killed
+    # its own lock is of all processes (tqdm 4.70.1): a semaphore, left behind when this process is killed
+    tqdm.set_lock(threading.RLock())
     with open_store(path) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
 
         def advance(size: int) -> None:
