@@ -56,17 +56,28 @@ class Case:
     characteristics: tuple[tuple[str, str, str], ...]
 
 
-def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, list[Case]]]:
-    """Run -> `most wrong` and `most right` -> at most ten labelled test lesions each, the extreme one first."""
+@dataclass(frozen=True)
+class End:
+    """The test lesions that a run classified wrongly, or rightly: how many, and at most ten, the extreme one first."""
+
+    total: int
+    shown: tuple[Case, ...]
+
+
+def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, End]]:
+    """Run -> `most wrong` and `most right` -> labelled test lesions."""
     told = ranked(read_csv(folder / "predictions.csv"), cohort.classes)
     levels = _levels(read_csv(folder / "auxiliary.csv"))
     found = {}
     for run, table in told.items():
         maps = _maps(folder / run)
-        half = min(SHOWN, len(table) // 2)
-        ends = {"most wrong": table.iloc[:half], "most right": table.iloc[::-1].iloc[:half]}
+        right = table["said"] == table["label"]
+        ends = {"most wrong": table[~right], "most right": table[right].iloc[::-1]}
         found[run] = {
-            end: [_case(row, cohort, maps, levels.get(run, {})) for _, row in rows.iterrows()]
+            end: End(
+                len(rows),
+                tuple(_case(row, cohort, maps, levels.get(run, {})) for _, row in rows.iloc[:SHOWN].iterrows()),
+            )
             for end, rows in ends.items()
         }
     return found

@@ -51,9 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="apply the trained runs of a run folder to a store")
     predict.add_argument("folder", type=Path, metavar="RUN")
     predict.add_argument("store", type=Path, metavar="STORE")
-    predict.add_argument("--split", nargs="+", default=["test"], choices=SPLITS)
+    predict.add_argument("--split", nargs="+", default=["test"], choices=SPLITS, help="default: test")
     predict.add_argument("--out", type=Path, help="a CSV file (default: beside the store)")
-    predict.add_argument("--device", default="auto", choices=DEVICES)
+    predict.add_argument("--device", default="auto", choices=DEVICES, help="default: %(default)s")
     predict.set_defaults(run=_predict)
     compare = commands.add_parser("compare", help="show the results of several run folders side by side")
     compare.add_argument("folders", type=Path, nargs="+", metavar="RUN")
@@ -74,11 +74,15 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
         "--weights", type=Path, help="pre-trained weights: a state dict (.pth, .safetensors) or a run's best.pt"
     )
     fit.add_argument("--epochs", type=_number(int, 1), help="at most (default: %(default)s)")
-    fit.add_argument("--patience", type=_number(int, 1), help="epochs without a better validation AUC")
+    fit.add_argument(
+        "--patience", type=_number(int, 1), help="epochs without a better validation AUC (default: %(default)s)"
+    )
     fit.add_argument("--batch-size", type=_number(int, 1), help="patches a step (default: %(default)s)")
-    fit.add_argument("--lr", type=_number(float, 1e-12), help="of new layers; of pre-trained ones a fifth")
-    fit.add_argument("--seeds", type=_number(int, 0), nargs="+", default=[0])
-    fit.add_argument("--device", choices=DEVICES)
+    fit.add_argument(
+        "--lr", type=_number(float, 1e-12), help="of new layers; of pre-trained ones a fifth (default: %(default)s)"
+    )
+    fit.add_argument("--seeds", type=_number(int, 0), nargs="+", default=[0], help="one run each (default: 0)")
+    fit.add_argument("--device", choices=DEVICES, help="default: %(default)s, a GPU where there is one")
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
     fit.add_argument("--balanced", action="store_true", help="weight the classes by one over their frequency")
@@ -107,7 +111,7 @@ def _fit(args: argparse.Namespace) -> None:
 
     from .fit import pick_device
     from .folder import fit_folder
-    from .tables import format_tables
+    from .tables import format_tables, verdicts
 
     args.device = str(pick_device(args.device))
     args.chosen_tasks = dict(args.chosen_tasks)
@@ -126,7 +130,7 @@ def _fit(args: argparse.Namespace) -> None:
         log=lambda line: print(line, flush=True),
         watch=lambda batches, title: tqdm(batches, title, disable=None, leave=False),
     )
-    print(f"\n{format_tables(metrics)}\n\n{out / 'report.html'}")
+    print("", format_tables(metrics), "", *verdicts(metrics), "", out / "report.html", sep="\n")
 
 
 def _predict(args: argparse.Namespace) -> None:

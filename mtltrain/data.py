@@ -27,6 +27,9 @@ from ctpatch.store import (
 )
 from ctpatch.store import Rendering as Constants
 
+FEW = 20
+"""Validation lesions of a class below which an AUC's standard error is 0.07 and more (Hanley & McNeil 1982, at 0.8)."""
+
 UNKNOWN = -1
 """Class index of a label or level that is not known."""
 
@@ -212,7 +215,7 @@ def read_cohort(
     InputError
         If a patient is in two splits, train or val lacks a class, or `positive` or `order` do not fit the classes.
     """
-    lesions, classes = store.lesions, tuple(store.label_classes)
+    lesions, classes, chosen = store.lesions, tuple(store.label_classes), positive is not None or order is not None
     label, order = class_index(lesions["label"], classes), label_order(classes, positive, order)
     refuse_missing_classes(lesions, classes)
     patches = {split: load_patches(store, split, torch.device(device), normalisation) for split in SPLITS}
@@ -221,6 +224,12 @@ def read_cohort(
     refuse_leaks(lesions, pd.concat(pixels))
     counts = sorted(Counter(zip(lesions["split"], lesions["label"], strict=True)).items())
     notes = [f"{split}: {n} of {name or 'unknown class'}" for (split, name), n in counts]
+    if len(order) == 2 and not chosen:
+        last = f"the last of {' and '.join(classes)} in sorted order"
+        notes.append(f"positive class: {order[-1]}, {last}; --positive {order[0]} makes it the other")
+    if scarce := {name: n for (split, name), n in counts if split == "val" and n < FEW}:
+        told = ", ".join(f"{n} of {name}" for name, n in scarce.items())
+        notes.append(f"few val lesions ({told}): which epoch is kept, and Youden's threshold, are close to chance")
     for split, constant in flat.items():
         if constant.any():
             notes.append(f"{split}: {int(constant.sum())} of {len(constant)} patches are of one HU throughout")

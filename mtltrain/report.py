@@ -16,7 +16,7 @@ from .cases import cases
 from .compare import load_metrics, scores
 from .confusion import characteristics, diagnoses, flow
 from .data import Cohort
-from .tables import read_csv, read_json, reasons, run_name, tables, write
+from .tables import read_csv, read_json, reasons, run_name, tables, verdicts, write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -86,6 +86,7 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         metrics=metrics,
         seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
         reasons=reasons(metrics),
+        verdicts=verdicts(metrics),
         notes=config.get("notes", []),
         settings=_html(_settings(config), header=False, classes="wrap"),
     )

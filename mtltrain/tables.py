@@ -35,6 +35,9 @@ HEADS = {
 
 CLINICAL, CALIBRATION = ("calibration", "operating_point", "net_benefit"), ("brier", "intercept", "slope")
 
+CALIBRATED = 100
+"""Test lesions of each class below which calibration says little (Collins et al., Stat. Med. 35:214, 2016)."""
+
 SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the decision curve's thresholds those that the table has."""
 
@@ -111,7 +114,7 @@ def _clinical(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     benefits |= {f"all called {name}": values for name, values in curve["all"].items()}
     points = {name: entry["operating_point"] for name, entry in entries.items()}
     return {
-        "Calibration, test lesions; right: intercept 0, slope 1": [
+        f"Calibration, test lesions; right: intercept 0, slope 1{_judged(metrics)}": [
             {"name": name} | {key: entry["calibration"][key] for key in CALIBRATION} for name, entry in entries.items()
         ],
         "Operating point chosen on the validation lesions (Youden), test lesions": [
@@ -124,6 +127,11 @@ def _clinical(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
             for name, values in benefits.items()
         ],
     }
+
+
+def _judged(metrics: Mapping[str, Any]) -> str:
+    few = min(metrics["test"]["counts"].values(), default=0) < CALIBRATED
+    return f"; hardly to be judged with fewer than {CALIBRATED} of a class" if few else ""
 
 
 def _entries(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -165,6 +173,24 @@ def reasons(metrics: Mapping[str, Any]) -> list[str]:
     for test in metrics["tests"]:
         found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
     return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
+
+
+def verdicts(metrics: Mapping[str, Any]) -> list[str]:
+    """What each comparison has shown, a sentence each."""
+    found = []
+    for test in metrics["tests"]:
+        gap, p = test["auc_difference"], test["p_auc"]
+        pair = f"{run_name(test['first'])} against {run_name(test['second'])}"
+        if gap["value"] is None or gap["low"] is None or p is None:
+            found.append(f"{pair}: undefined ({gap['reason'] or 'too few lesions'}).")
+            continue
+        told = f"AUC {gap['value']:+.3f} (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), p {_p(p)}"
+        found.append(f"{pair}: {told}: {'no difference shown' if p >= 0.05 else 'a difference in these lesions'}.")
+    return found
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def run_name(run: str) -> str:

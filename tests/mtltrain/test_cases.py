@@ -94,9 +94,10 @@ def picture(case):
 def test_the_most_wrong_and_the_most_right_lesions_are_shown(tmp_path, cohort):
     folder, test = run_folder(tmp_path, cohort)
     (ends,) = cases.cases(folder, cohort).values()
-    assert [case.patient_id for case in ends["most right"]] == test["patient_id"][:10].tolist()
-    assert [case.patient_id for case in ends["most wrong"]] == test["patient_id"][::-1][:10].tolist()
-    worst = ends["most wrong"][0]
+    assert [case.patient_id for case in ends["most right"].shown] == test["patient_id"][:10].tolist()
+    assert [case.patient_id for case in ends["most wrong"].shown] == test["patient_id"][::-1][:9].tolist()
+    assert (ends["most wrong"].total, ends["most right"].total) == (9, 15)  # what was right is not among the wrong
+    worst = ends["most wrong"].shown[0]
     assert worst.share == pytest.approx(0.95 - 0.03 * 23)
     assert {worst.label, worst.said} == {"benign", "malignant"}
     known = f"{test['aux_size'].iloc[-1]:g}"
@@ -107,20 +108,23 @@ def test_the_picture_is_the_lesion_s_own_patch_and_its_map(tmp_path, cohort):
     folder, _ = run_folder(tmp_path, cohort)
     (ends,) = cases.cases(folder, cohort).values()
     hu = cohort.patches["test"].hu.numpy()
-    best = picture(ends["most right"][0])
+    best = picture(ends["most right"].shown[0])
     assert best.shape == (112, 224, 3)
     inside = np.repeat(np.repeat(hu[0] > -200, 7, 0), 7, 1)[::4, ::4]  # 64 -> 112 pixels
     assert best[:, :112][inside].mean() - best[:, :112][~inside].mean() > 100
     heat = np.abs(best[:, 112:] - best[:, :112]).mean(axis=(1, 2))
     assert heat[:56].mean() > 3 * heat[84:].mean()  # both seeds looked at the upper left
-    assert ends["most right"][0].looked
+    assert ends["most right"].shown[0].looked
 
 
 def test_without_maps_the_patch_stands_alone(tmp_path, cohort):
     folder, _ = run_folder(tmp_path, cohort, maps=False)
     (ends,) = cases.cases(folder, cohort).values()
-    assert not any(case.looked for case in ends["most wrong"])
-    assert picture(ends["most wrong"][0]).shape == (112, 112, 3)
+    assert not any(case.looked for case in ends["most wrong"].shown)
+    assert picture(ends["most wrong"].shown[0]).shape == (112, 112, 3)
     text = write_report(folder, cohort).read_text()
     assert text.count('class="miss"') > 0
-    assert text.count('alt="Patch of') == 20
+    assert text.count('alt="Patch of') == 19
+    assert text.count("No map: nothing in the patch spoke") == 19
+    assert "Most wrong: 9 of 9 classified wrongly" in text
+    assert "Most right: 10 of 15 classified rightly" in text

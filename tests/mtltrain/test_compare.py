@@ -18,7 +18,7 @@ from mtltrain.compare import (
     numbers,
 )
 from mtltrain.metrics import auc, compare_auc, mcnemar
-from mtltrain.tables import format_comparison, format_tables, read_csv, run_name, tables
+from mtltrain.tables import format_comparison, format_tables, read_csv, run_name, tables, verdicts
 
 SELECTION = [
     {"name": "lobulation", "r": 0.29, "p": 0.0004, "n": 140, "kept": True, "reason": ""},
@@ -105,6 +105,24 @@ def test_identical_models_have_p_1():
     assert (found["tests"][0]["p_auc"], found["tests"][0]["p_mcnemar"]) == (1.0, 1.0)
     assert "0.000 (CI undefined)" in format_tables(found)
     assert "MTL+TL against STL+TL: both models rank the lesions alike" in format_tables(found)
+
+
+def test_what_was_found_is_a_sentence_each():
+    found = evaluate(predictions(runs=["stl-ri", "mtl-tl", "mtl-ri", "stl-tl"]), ["T3", "T4"])
+    told = verdicts(found)
+    assert [line.partition(":")[0] for line in told] == ["MTL+TL against STL+TL", "MTL+RI against STL+RI"]
+    gap = {"value": -0.029, "low": -0.173, "high": 0.116, "reason": ""}
+    pair = {"first": "mtl-ri", "second": "stl-ri", "auc_difference": gap}
+    numbers = "MTL+RI against STL+RI: AUC -0.029 (95 % CI -0.173 to +0.116), p"
+    assert verdicts({"tests": [pair | {"p_auc": 0.7}]}) == [f"{numbers} = 0.700: no difference shown."]
+    assert verdicts({"tests": [pair | {"p_auc": 1e-5}]}) == [f"{numbers} < 0.001: a difference in these lesions."]
+    assert "undefined" in verdicts(evaluate(predictions(lesions=12).assign(label="T3"), ["T3", "T4"]))[0]
+
+
+@pytest.mark.parametrize(("lesions", "few"), [(150, True), (250, False)])
+def test_calibration_of_few_lesions_is_marked(lesions, few):
+    (title,) = [title for title in tables(evaluate(predictions(lesions=lesions), ["T3", "T4"])) if "Calib" in title]
+    assert title.endswith("hardly to be judged with fewer than 100 of a class") is few
 
 
 def test_order_of_rows_and_validation_rows_do_not_matter():

@@ -201,6 +201,25 @@ def test_cohort(store):
         assert read_cohort(opened, "benign").order == ("malignant", "benign")
 
 
+def test_the_positive_class_is_told_unless_named(store):
+    with open_store(store) as opened:
+        (told,) = [note for note in read_cohort(opened).notes if note.startswith("positive class")]
+        assert told.startswith(
+            "positive class: malignant, the last of benign and malignant in sorted order; --positive"
+        )
+        for chosen in ({"positive": "malignant"}, {"order": ["benign", "malignant"]}):
+            assert not [note for note in read_cohort(opened, **chosen).notes if "positive" in note]
+
+
+@pytest.mark.parametrize(("each", "few"), [(19, True), (20, False)])
+def test_few_validation_lesions_are_told(tmp_path, each, few):
+    path = write_store(tmp_path / "s.h5", {"train": 4, "val": 2 * each})
+    with open_store(path) as opened:
+        told = [note for note in read_cohort(opened).notes if note.startswith("few val lesions")]
+    expected = f"few val lesions ({each} of benign, {each} of malignant): which epoch is kept, and Youden's threshold, "
+    assert told == ([expected + "are close to chance"] if few else [])
+
+
 def test_constant_patches_are_told(tmp_path):
     with StoreWriter(tmp_path / "s.h5", label_classes=CLASSES, rgb=False) as writer:
         for k in range(4):
