@@ -20,7 +20,7 @@ from ..geometry import Floats, SliceStack, half_spacings, nearest_slices
 from ..lesion.overlap import has_channel
 
 NEAR_MM = 5.0
-"""Parts this near are one: a build moves patches so far. In the next slice, as far aside as that is away will do too."""
+"""Parts this near are one: a build moves patches so far. In the next slice, as far aside as that is away will do."""
 SPECK_MM3 = 14.0
 """Volume of a sphere of 3 mm, below which LIDC-IDRI's readers outlined no nodule."""
 SPECK_SHARE = 0.01
