@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from ..contours.roi import VoxelROI
-from ..errors import CtpatchError
-from ..manifest import Row, class_notes, read_manifest
+from ..errors import CtpatchError, InputError
+from ..manifest import Examined, Row, class_notes, examine_manifest
 from ..notes import Note
 from ..recipe import Recipe
 from .assembly import CopyGuard, place_problem
@@ -28,8 +29,10 @@ class CheckResult:
     Attributes
     ----------
     lesions : int
+        Of the manifest.
     problems : tuple of CtpatchError
-        Lesions that a build would refuse, each once, with the first thing wrong.
+        What is wrong in the table, and of all other rows those that a build would refuse, with the first thing wrong;
+        by line.
     notes : tuple of str
         What deserves a look and refuses nothing.
     """
@@ -45,17 +48,19 @@ def check_manifest(
     fold: tuple[int, int] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> CheckResult:
-    """Do everything that a build does up to the pixels.
+    """Do everything that a build does up to the pixels, also of rows beside others that are wrong in the table.
 
     Raises
     ------
     InputError
-        When the manifest itself is wrong: all its problems together.
+        When the manifest cannot be read as a table, or `fold` does not suit it.
     """
-    manifest = read_manifest(path)
-    rows = split_rows(manifest, recipe.seed, fold)
-    problems: list[CtpatchError] = []
-    notes = [*manifest.notes, *(() if manifest.has_split else class_notes(rows, manifest.label_classes))]
+    examined = examine_manifest(path)
+    manifest = examined.manifest
+    rows = _rows(examined, recipe.seed, fold)
+    problems: list[CtpatchError] = list(examined.problems)
+    told = manifest.has_split or examined.problems  # classes are counted once all rows are in order
+    notes = [*manifest.notes, *(() if told else class_notes(rows, manifest.label_classes))]
     copies, masks = CopyGuard(), LesionPairs()
     for done, row in enumerate(rows, start=1):
         try:
@@ -68,7 +73,22 @@ def check_manifest(
             problems.append(place_problem(problem, row, path))
         if progress:
             progress(done, len(rows), f"patient={row.patient_id} lesion={row.lesion_id}")
-    return CheckResult(len(rows), tuple(problems), tuple(notes))
+    if examined.problems:  # by line, as a table is mended; rows come by patient
+        problems.sort(key=lambda problem: (isinstance(problem, InputError) and problem.row) or math.inf)
+    return CheckResult(examined.lesions, tuple(problems), tuple(notes))
+
+
+def _rows(examined: Examined, seed: int, fold: tuple[int, int] | None) -> tuple[Row, ...]:
+    """The rows that have no problem of their own, with a split.
+
+    Where others have one and splits are assigned, a row may come to another when all are there.
+    """
+    try:
+        return split_rows(examined.manifest, seed, fold)
+    except InputError:
+        if not examined.problems:
+            raise
+        return ()  # there may be patients enough once the table is in order
 
 
 class LesionPairs:
@@ -80,15 +100,16 @@ class LesionPairs:
 
     def notes(self, plan: LesionPlan) -> Iterator[str]:
         """A note for each earlier lesion of the patient with all but the same voxels."""
-        if plan.mask is None:
-            return
-        if plan.row.patient_id != self._patient:
-            self._patient, self._known = plan.row.patient_id, []
-        for row, series, mask in self._known:
-            overlap = dice(mask, plan.mask) if series == plan.image.uid else 0.0
-            if overlap > SAME_LESION_DICE:
-                yield f"Dice {overlap:.2f} with the lesion of row {row.line}: the same lesion twice?"
-        self._known.append((plan.row, plan.image.uid, plan.mask))
+        for row, overlap in self.same(plan.row, plan.image.uid, plan.mask) if plan.mask else ():
+            yield f"Dice {overlap:.2f} with the lesion of row {row.line}: the same lesion twice?"
+
+    def same(self, row: Row, series: str, mask: VoxelROI) -> list[tuple[Row, float]]:
+        """Each earlier lesion of the patient with all but the same voxels, and its Dice coefficient with this one."""
+        if row.patient_id != self._patient:
+            self._patient, self._known = row.patient_id, []
+        overlaps = [(other, dice(known, mask)) for other, uid, known in self._known if uid == series]
+        self._known.append((row, series, mask))
+        return [(other, overlap) for other, overlap in overlaps if overlap > SAME_LESION_DICE]
 
 
 def dice(a: VoxelROI, b: VoxelROI) -> float:

@@ -7,12 +7,12 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..contours import open_mask
+from ..contours import open_mask, patient_notes
 from ..contours.roi import DrawnROI, References, VoxelROI
 from ..errors import InputError, located
 from ..geometry import Floats, SliceStack, find_gaps, nearest_pixels, reach
@@ -63,13 +63,17 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
     InputError
         When anything about the image, the contours or their fit is wrong; without patient and line.
     """
-    image, roi = read_row(row, recipe)
+    return plan_read(row, *read_row(row, recipe), recipe)
+
+
+def plan_read(row: Row, image: Image, roi: DrawnROI | VoxelROI | None, recipe: Recipe) -> LesionPlan:
+    """The plan of a row whose image and ROI are read (`read_row`), as `plan_lesion`."""
     marked: ArrayLike | None = row.center
     if marked is None and row.split != "train" and isinstance(roi, DrawnROI):
         marked = roi.point
     mask: VoxelROI | None = None
     lattice: LesionLattice | None = None
-    notes: tuple[str, ...] = ("cut at the marked centre",)
+    notes: tuple[str, ...] = ("cut at the marked centre", *(roi.notes if roi else ()))
     if marked is not None:
         planes = center_plane(_inside(image.stack, np.array(marked), row))
     else:
@@ -77,7 +81,7 @@ def plan_lesion(row: Row, recipe: Recipe) -> LesionPlan:
         mask, lattice, notes = _locate(roi, image, row, recipe)
         planes = _place(lattice, row, recipe)
     notes += tuple(_check_reach(image, planes, lattice, row, recipe))
-    return LesionPlan(row, image, mask, planes, image.notes + notes)
+    return LesionPlan(row, image, mask, planes, _said_once(image.notes + notes, image.stack))
 
 
 def cut_lesion(plan: LesionPlan, recipe: Recipe, *, keep_uid: bool = False) -> tuple[Lesion, Patches, tuple[str, ...]]:
@@ -145,7 +149,8 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
     if row.center is not None:
         return read_image(row, mask.references()), None
     image = read_image(row, mask.references(row.roi))
-    return image, mask.read(row.roi, image, row.accept, recipe)
+    roi = mask.read(row.roi, image, row.accept, recipe)
+    return image, replace(roi, notes=(*patient_notes(mask, image), *roi.notes))
 
 
 def read_image(row: Row, refers: References = NO_REFERENCES) -> Image:
@@ -217,7 +222,16 @@ def _check_reach(
             continue
         if "gap" not in row.accept:
             raise InputError(f"{gap} where patches are cut", gap.do, row.image, kind="gap")
-        yield f"{gap}; accepted by the manifest"
+        yield f"{gap}; accepted by the manifest: HU are interpolated across"
+
+
+def _said_once(notes: tuple[str, ...], stack: SliceStack) -> tuple[str, ...]:
+    """The notes, what begins with the same gap as one."""
+    for head in map(str, find_gaps(stack.positions)):
+        if told := [note for note in notes if note.startswith(head)]:
+            whole = head + "".join(note.removeprefix(head) for note in told)
+            notes = tuple(whole if note == told[0] else note for note in notes if note not in told[1:])
+    return notes
 
 
 def _pixel_notes(hu: NDArray[np.int16], outside: NDArray[np.int64]) -> Iterator[str]:

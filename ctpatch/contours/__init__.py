@@ -7,12 +7,12 @@ from pathlib import Path
 
 from ..dicom.header import Header, read_header
 from ..errors import InputError
-from .mask_file import ListedROI, MaskFile
+from .mask_file import OTHER_PATIENT, ListedROI, MaskFile, patient_notes
 from .roi import References
 from .rtstruct import RT_STRUCTURE_SET, open_rtstruct
 from .seg import SEGMENTATION, open_seg
 
-__all__ = ["ListedROI", "MaskFile", "References", "is_mask", "open_mask"]
+__all__ = ["OTHER_PATIENT", "ListedROI", "MaskFile", "References", "is_mask", "open_mask", "patient_notes"]
 
 _DICOM: dict[str, Callable[[Path], MaskFile]] = {
     RT_STRUCTURE_SET: open_rtstruct,

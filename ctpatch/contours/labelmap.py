@@ -31,6 +31,11 @@ class LabelMap:
 
     path: Path
 
+    @property
+    def patient_id(self) -> str:
+        """None."""
+        return ""
+
     def references(self, roi: str | None = None) -> References:
         """None."""
         return References()

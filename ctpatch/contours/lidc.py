@@ -50,6 +50,11 @@ class LidcRead:
     lesions: tuple[LidcLesion, ...]
     small: tuple[tuple[float, float, float], ...]
 
+    @property
+    def patient_id(self) -> str:
+        """None."""
+        return ""
+
     def references(self, roi: str | None = None) -> References:
         """The series that the readers saw, and the slices that they drew on."""
         return References(frozenset({self.series_uid} - {""}), frozenset(plane.sop_uid for plane in self.planes) - {""})
@@ -57,7 +62,7 @@ class LidcRead:
     def rois(self) -> Iterator[ListedROI | str]:
         """Each lesion with the readers' ratings, and where nodules < 3 mm are marked."""
         for lesion in self.lesions:
-            yield ListedROI(str(lesion.number), self.references(), lesion.columns)
+            yield ListedROI(str(lesion.number), self.references(), lesion.columns, is_lesion=True)
         if self.small:
             places = [f"({z:g}, {row:g}, {column:g})" for z, row, column in self.small[:_SHOWN]]
             shown = ", ".join(places) + (", …" if len(self.small) > _SHOWN else "")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+from ..dicom.header import read_header
 from ..errors import InputError
-from ..images.image import Image
-from ..manifest import FORMULA
+from ..images.image import Image, patient_digest
+from ..manifest import FORMULA, MISSING
 from ..recipe import Recipe
 from .roi import DrawnROI, References, VoxelROI
 
 NO_WORDS: frozenset[str] = frozenset()
 """Of a row that accepts nothing unusual."""
 DEFAULTS = Recipe()
+OTHER_PATIENT = "PatientID of the contours is not that of the images: another patient's contours?"
 
 
 @dataclass(frozen=True)
@@ -29,15 +32,23 @@ class ListedROI:
     refers : References
     columns : mapping of str to str
         Further cells of its row.
+    is_lesion : bool
+        Whether its format knows nothing but lesions; otherwise it may be an organ.
     """
 
     roi: str
     refers: References
     columns: Mapping[str, str] = field(default_factory=dict)
+    is_lesion: bool = False
 
 
 class MaskFile(Protocol):
     """An opened RTSTRUCT, DICOM SEG, LIDC-IDRI XML or label map."""
+
+    @property
+    def patient_id(self) -> str:
+        """The file's PatientID; empty where it has none."""
+        ...
 
     def references(self, roi: str | None = None) -> References:
         """What one ROI refers to; without a name what the whole file does, its ROIs unread.
@@ -74,6 +85,19 @@ class MaskFile(Protocol):
             not accept that.
         """
         ...
+
+
+def patient_notes(mask: MaskFile, image: Image) -> tuple[str, ...]:
+    """A note where contours and images have different PatientIDs: no refusal, de-identification changes them too."""
+    theirs, ours = patient_digest(mask.patient_id), image.person.patient
+    return (OTHER_PATIENT,) if theirs and ours and theirs != ours else ()
+
+
+def read_patient_id(path: Path) -> str:
+    """The PatientID of a DICOM file, read as that of images is; empty where it says nothing."""
+    header = read_header(path)
+    text = header.text("PatientID").strip() if header else ""
+    return "" if text.casefold() in MISSING else text
 
 
 def named_like(wanted: str, names: Sequence[str]) -> list[int]:

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import Floats
 from ..images.image import Image
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, read_patient_id
 from .reference import check_reference
 from .roi import CENTER_ONLY, DrawnROI, References
 
@@ -39,6 +39,11 @@ class StructureSet:
 
     path: Path
     dataset: Dataset
+
+    @property
+    def patient_id(self) -> str:
+        """The file's PatientID."""
+        return read_patient_id(self.path)
 
     def references(self, roi: str | None = None) -> References:
         """The series, when it is a single one, and the images and frame of one ROI."""

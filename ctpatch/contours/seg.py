@@ -18,7 +18,7 @@ from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats
 from ..images.image import Image
 from ..images.voxel_grid import Grid
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, named_like, normal
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, named_like, normal, read_patient_id
 from .reference import OTHER_IMAGE, other_frame
 from .resample import (
     DIRECTION_TOLERANCE,
@@ -42,6 +42,11 @@ class SegFile:
 
     path: Path
     info: SegInfo
+
+    @property
+    def patient_id(self) -> str:
+        """The file's PatientID."""
+        return read_patient_id(self.path)
 
     def references(self, roi: str | None = None) -> References:
         """The series and the frame that the whole file refers to."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +58,11 @@ class Person:
 
 
 NOBODY = Person()
+
+
+def patient_digest(patient_id: str) -> str:
+    """The digest of a PatientID, as in `Person`; empty where there is none."""
+    return hashlib.sha256(patient_id.encode()).hexdigest() if patient_id else ""
 
 
 class Image(Protocol):

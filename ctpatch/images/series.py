@@ -30,7 +30,7 @@ from ..geometry import (
 from .ct_image import Slice, read_slice
 from .enhanced_ct import check_concatenation, read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, join_series, read_folder
-from .image import Box, Fault, Person
+from .image import Box, Fault, Person, patient_digest
 from .stacks import (
     Meant,
     at_one_position,
@@ -69,8 +69,7 @@ class CTSeries:
         """Digests of who the lowest slice is said to be of."""
         said = [self.slices[0].header.text(name).strip() for name in ("PatientID", "PatientBirthDate", "PatientSex")]
         known = all(said) and said[2] in ("M", "F")  # O is what is written for a sex that is not to be told
-        digests = [hashlib.sha256("\0".join(part).encode()).hexdigest() for part in (said[:1], said)]
-        return Person(digests[0] if said[0] else "", digests[1] if known else "")
+        return Person(patient_digest(said[0]), hashlib.sha256("\0".join(said).encode()).hexdigest() if known else "")
 
     @cached_property
     def content(self) -> str:
@@ -261,15 +260,15 @@ def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
 
 
 def _geometry_notes(stack: SliceStack, slices: Sequence[Slice]) -> Iterable[str]:
-    steps = np.diff(stack.positions)
+    gaps = find_gaps(stack.positions)
+    steps = np.delete(np.diff(stack.positions), [gap.below for gap in gaps])
     typical = float(np.median(steps))
     off = float(np.ptp(steps))
     if off > position_tolerance(typical):
         yield f"slice spacing from {steps.min():.4g} to {steps.max():.4g} mm; each slice is used where it lies"
     elif off > 1e-4:
         yield f"slice positions are rounded: spacings differ by up to {off:.2g} mm"
-    for gap in find_gaps(stack.positions):
-        yield str(gap)
+    yield from map(str, gaps)
     drift = float(np.abs(stack.offsets[:, :2]).max())
     if drift > POSITION_TOLERANCE_MM:
         yield f"tilted or shifted stack: slices lie up to {drift:.4g} mm aside; each is used where it lies"

@@ -6,6 +6,7 @@ paths in the slice's pixel grid. Nothing is rounded, averaged or painted on anot
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -80,8 +81,8 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     present, missing = _in_gaps(planes, stack, accepted="gap" in accept)
     taken, ignored = assign_planes(present, stack)
     rule = "xor" if roi.xor else overlap_rule(accept)
-    notes = [f"the contours at {z:.4g} mm along the normal are left out: {hole}" for z, hole in missing]
-    notes += [f"contour plane at {z:.4g} mm along the normal is ignored: its slice has a nearer one" for z in ignored]
+    notes = [_left_out(gap, count) for gap, count in Counter(gap for _, gap in missing).items()]
+    notes += [_nearer(z, stack) for z in ignored]
     layers, on_slices = {}, dict[str, list[int]]()
     for k, plane in taken.items():
         paths, path_notes = combine(_pixel_paths(plane, stack, k), rule)
@@ -98,6 +99,17 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     mask = VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes))
     mask = fill_between(mask, stack) if "between" in accept else mask
     return replace(mask, notes=(*mask.notes, *_extent_notes(mask.voxels, mask.corner, stack)))
+
+
+def _left_out(gap: Gap, count: int) -> str:
+    """That contours lie where a slice is missing; it begins as all that is said of the gap does."""
+    return f"{gap}; {'its contour is' if count == 1 else f'the contours on {count} planes there are'} left out"
+
+
+def _nearer(z: float, stack: SliceStack) -> str:
+    k = int(np.abs(stack.positions - z).argmin())
+    away = abs(z - float(stack.positions[k]))
+    return f"a contour {away:.4g} mm off slice {k + 1} is ignored: its slice has a nearer one"
 
 
 def _named(slices: Sequence[int]) -> str:

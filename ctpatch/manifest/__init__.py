@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
@@ -38,9 +39,11 @@ __all__ = [
     "MISSING",
     "PROBLEMS_MAX",
     "SPLITS",
+    "Examined",
     "Manifest",
     "Row",
     "class_notes",
+    "examine_manifest",
     "guarded",
     "manifest_digest",
     "overlap_rule",
@@ -48,6 +51,25 @@ __all__ = [
     "read_manifest",
     "unguarded",
 ]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a manifest says and what is wrong with it.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        Of the rows that have no problem of their own.
+    problems : tuple of InputError
+        Those of the other rows, each with its line and patient.
+    lesions : int
+        Rows that could be read, with a problem or without.
+    """
+
+    manifest: Manifest
+    problems: tuple[InputError, ...]
+    lesions: int
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -70,6 +92,14 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     Problems
         All problems of the header, or else all problems of the rows, each with its line and patient.
     """
+    examined = examine_manifest(path)
+    if examined.problems:
+        raise Problems(examined.problems)
+    return examined.manifest
+
+
+def examine_manifest(path: str | os.PathLike[str]) -> Examined:
+    """Read a manifest as `read_manifest`, whose errors are those of the header alone: of the rows they are values."""
     path = Path(path)
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
@@ -87,8 +117,8 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     return _assemble(path, columns, drafts, problems)
 
 
-def _assemble(path: Path, columns: Columns, drafts: list[Draft], unread: list[InputError]) -> Manifest:
-    """The manifest of the rows that could be read, or every problem they have."""
+def _assemble(path: Path, columns: Columns, drafts: list[Draft], unread: list[InputError]) -> Examined:
+    """The manifest of the rows that could be read, and every problem they have."""
     levels, aux_problems, aux_notes = all_levels(columns, drafts)
     drafts.sort(key=lambda draft: (draft.row.patient_id, draft.row.lesion_id, draft.row.line))
     rows = [draft.row for draft in drafts]
@@ -103,11 +133,25 @@ def _assemble(path: Path, columns: Columns, drafts: list[Draft], unread: list[In
         doubles(rows),
         file_problems(rows, _root(path)),
     )
-    if problems := list(islice(found, PROBLEMS_MAX)):
-        raise _placed(problems, path)
+    problems = list(islice(found, PROBLEMS_MAX))
+    usable = _without_problems(drafts, problems)
     classes = tuple(sorted({row.label for row in rows if row.label}))
-    notes = map(one_line, (*column_notes(columns, has_split), *aux_notes, *class_notes(rows, classes)))
-    return Manifest(path, with_aux(drafts, columns, levels), classes, levels, has_split, tuple(notes))
+    counts = () if problems else class_notes(rows, classes)
+    notes = map(one_line, (*column_notes(columns, has_split), *aux_notes, *counts))
+    manifest = Manifest(path, with_aux(usable, columns, levels), classes, levels, has_split, tuple(notes))
+    return Examined(manifest, _placed(problems, path).problems, len(rows))
+
+
+def _without_problems(drafts: list[Draft], problems: list[InputError]) -> list[Draft]:
+    """The rows of which nothing was found, nor of a file that they name: each of those is told once."""
+    if len(problems) >= PROBLEMS_MAX:  # nobody knows what the rest has
+        return []
+    lines, files = {problem.row for problem in problems}, {problem.where for problem in problems} - {""}
+    return [
+        draft
+        for draft in drafts
+        if draft.row.line not in lines and not {draft.row.image_text, draft.row.mask_text} & files
+    ]
 
 
 def _root(path: Path) -> Path:

@@ -32,11 +32,11 @@ def split_problems(row: Row, has_split: bool) -> Iterator[InputError]:
     if row.split in ("", "train"):
         of = "a train row" if row.split else "a row of a manifest without splits (it may come to train)"
         if not row.mask_text:
-            yield at_row(row, f"mask is blank in {of}", "give the contours or mask of the lesion")
+            yield at_row(row, f"mask is blank in {of}", "give the lesion's contours or mask, or leave the row out")
         if row.center is not None:
             yield at_row(row, f"center is given in {of}", "clear it: it is for val and test rows of a split column")
     elif not row.mask_text and row.center is None:
-        yield at_row(row, f"a {row.split} row has neither mask nor center", "give one of them")
+        yield at_row(row, f"a {row.split} row has neither mask nor center", "give one of them, or leave the row out")
     if row.label.casefold() in MISSING:
         do = "give its class" if row.split != "test" else "give its class, or leave the cell blank"
         yield at_row(row, f"label {quoted([row.label])} means no class", do)

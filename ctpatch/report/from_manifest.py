@@ -7,18 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, label
 
-from ..build.one_lesion import LesionPlan, plan_lesion
-from ..contours.roi import VoxelROI
+from ..build.one_lesion import LesionPlan, plan_read, read_row
+from ..contours.roi import DrawnROI, VoxelROI
 from ..errors import CtpatchError, InputError, public
-from ..geometry import SliceStack, half_spacings
+from ..geometry import SliceStack
 from ..images.image import Box, Image
 from ..lesion.lattice import lesion_lattice
 from ..manifest import Row
 from ..recipe import Recipe
 from .from_store import QUANTILES
 from .noise import noise
+from .shape import Part, holes, pieces, volume_mm3
 from .views import Views, draw_views
 
 SAME_MM = 1e-6
@@ -35,8 +35,8 @@ class MaskFacts:
     volume_ml : float
     hu : (float, float, float)
         5th, 50th and 95th percentile of the lesion's voxels.
-    holes, pieces : int
-        Slices whose contours have holes; parts that do not touch, not even at a corner.
+    holes, pieces : tuple of Part
+        Holes by slice, and parts apart from the largest; the largest of each first.
     cut : tuple of str
         Borders of the image that the lesion touches.
     """
@@ -45,8 +45,8 @@ class MaskFacts:
     slices: int
     volume_ml: float
     hu: tuple[float, float, float]
-    holes: int
-    pieces: int
+    holes: tuple[Part, ...]
+    pieces: tuple[Part, ...]
     cut: tuple[str, ...]
 
 
@@ -83,12 +83,21 @@ class RowLook:
     views : Views or None
     differs : str
         What is not as it was when the store was built; empty when all is.
+    drawn : VoxelROI or None
+        The lesion's voxels, until they are compared with those of the patient's other lesions.
+    series : str
+        The image that they are of.
+    twins : tuple of str
+        Which lesions of the patient before it have all but the same voxels.
     """
 
     scan: ScanFacts | None = None
     mask: MaskFacts | None = None
     views: Views | None = None
     differs: str = ""
+    drawn: VoxelROI | None = None
+    series: str = ""
+    twins: tuple[str, ...] = ()
 
 
 def look_at_row(
@@ -97,7 +106,8 @@ def look_at_row(
     """Read a row's image and contours as a build does; `centers` (N, 3), `label` and `split` are the store's."""
     row = replace(row, split=split)
     try:
-        plan = plan_lesion(row, recipe)
+        image, roi = read_row(row, recipe)
+        plan = plan_read(row, image, roi, recipe)
         centre, lattice = plan.planes.point[0], None
         if plan.mask is not None:
             lattice = lesion_lattice(plan.mask, plan.image.stack, recipe.spacing_mm)
@@ -105,9 +115,11 @@ def look_at_row(
         k = int(np.abs(plan.image.stack.positions - centre[2]).argmin())
         return RowLook(
             scan_facts(plan.image, k),
-            mask_facts(plan.mask, plan.image) if plan.mask else None,
+            mask_facts(plan.mask, plan.image, roi) if plan.mask else None,
             draw_views(plan.image, lattice, centre, recipe.spacing_mm, windows),
             _difference(plan, centers, label),
+            plan.mask,
+            plan.image.uid,
         )
     except CtpatchError as problem:
         found = problem.found if isinstance(problem, InputError) else str(problem)
@@ -129,26 +141,19 @@ def scan_facts(image: Image, k: int) -> ScanFacts:
     )
 
 
-def mask_facts(mask: VoxelROI, image: Image) -> MaskFacts:
-    """Size, HU and shape of a lesion."""
+def mask_facts(mask: VoxelROI, image: Image, roi: DrawnROI | VoxelROI | None = None) -> MaskFacts:
+    """Size, HU and shape of a lesion; `roi` is what its voxels are made of."""
     ends = [(int(low), int(low + size)) for low, size in zip(mask.corner, mask.voxels.shape, strict=True)]
     low, middle, high = np.quantile(image.read_hu(Box(*ends))[mask.voxels], QUANTILES)
-    filled = np.array([binary_fill_holes(layer) for layer in mask.voxels])
     return MaskFacts(
         int(mask.voxels.sum()),
         int(mask.voxels.any(axis=(1, 2)).sum()),
-        volume_ml(mask, image.stack),
+        volume_mm3(mask, image.stack) / 1000,
         (float(low), float(middle), float(high)),
-        int((filled != mask.voxels).any(axis=(1, 2)).sum()),
-        int(label(mask.voxels, np.ones((3, 3, 3)))[1]),
+        holes(mask, roi, image.stack),
+        pieces(mask, image.stack),
         touched(mask, image.stack),
     )
-
-
-def volume_ml(mask: VoxelROI, stack: SliceStack) -> float:
-    """Volume of a mask's voxels, each as high as its slice reaches."""
-    heights = np.sum(half_spacings(stack.positions), axis=0)[mask.corner[0] :][: len(mask.voxels)]
-    return float(mask.voxels.sum(axis=(1, 2)) @ heights * stack.spacing[0] * stack.spacing[1] / 1000)
 
 
 def touched(mask: VoxelROI, stack: SliceStack) -> tuple[str, ...]:

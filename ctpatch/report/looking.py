@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from ..build.check import LesionPairs
 from ..build.engine import LocalRunner
 from ..errors import CtpatchError, InputError
 from ..manifest import Row, read_manifest
@@ -47,6 +48,7 @@ def look_at_all(
         (store, lesion.split, places[k], lesion.label, rows[k] if rows else None, recipe)
         for k, lesion in enumerate(lesions.itertuples())
     )
+    pairs = LesionPairs()
     with closing(LocalRunner.sized(jobs, len(lesions)).run(look_at, calls)) as answers:
         for k, answer in enumerate(answers):
             if isinstance(answer, WorkerDied):
@@ -54,7 +56,16 @@ def look_at_all(
                 raise CtpatchError(f"{who}: its worker process ended ({answer}). Do: use fewer --jobs.")
             if progress:
                 progress(k + 1, len(lesions), f"patient={lesions.patient_id[k]} lesion={lesions.lesion_id[k]}")
-            yield answer
+            yield _compared(answer, rows[k] if rows else None, pairs)
+
+
+def _compared(looked: Looked, row: Row | None, pairs: LesionPairs) -> Looked:
+    """A lesion with the patient's earlier ones that are all but the same; then its voxels are no longer needed."""
+    if row is None or looked.row is None or looked.row.drawn is None:
+        return looked
+    same = pairs.same(row, looked.row.series, looked.row.drawn)
+    twins = tuple(f"Dice {overlap:.2f} with lesion {other.lesion_id} of the patient" for other, overlap in same)
+    return replace(looked, row=replace(looked.row, drawn=None, twins=twins))
 
 
 def look_at(store: PatchStore, split: str, place: range, label: str, row: Row | None, recipe: Recipe) -> Looked:

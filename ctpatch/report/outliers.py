@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
+from ..contours import OTHER_PATIENT
 from ..geometry import Floats
 from .cohort import ACQUISITION, UNITS, Looked
+from .shape import Part
 
 FEW_VOXELS = 30
 SMALL_MM = 3.0
@@ -22,23 +24,30 @@ TELLS_AUC, TELLS_P = 0.7, 0.01
 """A quantity tells groups apart from this AUC and p on."""
 FEWEST_PATIENTS = 5
 
+INTERCEPT_HU = (850, 1200)
+"""So far off, a lesion lacks a RescaleIntercept (−1024 or −1000 as a rule) rather than being another tissue."""
+_SHOWN = 3
+
 KINDS = {
     "changed": "the manifest shows something else than the store was built from: build again",
     "not in the manifest": "no outline can be shown: give the manifest that the store was built from",
-    "tiny or flat": f"fewer than {FEW_VOXELS} voxels, a single slice, or under {SMALL_MM:g} mm: a slip of the mouse?",
-    "cut off": "the outline reaches the border of the image: part of the lesion may be missing",
-    "holes": "contours with holes: meant so, or two outlines in one another?",
-    "pieces": "the outline is in several parts: a stray contour, or another lesion?",
+    "other patient": "contours and images have different PatientIDs: are both one patient's? Compare the two files",
+    "same lesion": "all but the same voxels as another lesion of the patient: keep one of the two rows",
+    "unusual HU": "median HU far from the cohort's. Is the outline beside the lesion? Draw it again. Is it about 1,000 "
+    "HU off? RescaleIntercept is missing or wrong: export the images again. Else: another tissue or contrast medium",
+    "unusual size": "diameter far from the cohort's: a mistaken spacing, or a stray contour?",
     "air only": "patches of nothing but air: an outline beside the patient, or in the lung's emptiness?",
     "half outside": "patches that are half or more padding, or outside the image",
     "constant": "patches of a single HU",
-    "unusual HU": "median HU far from the cohort's: other tissue, contrast medium, or no HU at all?",
-    "unusual size": "diameter far from the cohort's: a mistaken spacing, or a stray contour?",
-    "unusual noise": "noise far from the cohort's",
+    "cut off": "the outline reaches the border of the image: part of the lesion may be missing",
     "unusual spacing": "pixel or slice spacing far from the cohort's",
+    "unusual noise": "noise far from the cohort's",
+    "tiny or flat": f"fewer than {FEW_VOXELS} voxels, a single slice, or under {SMALL_MM:g} mm: a slip of the mouse?",
+    "pieces": "the outline is in several parts: a stray contour, or another lesion?",
+    "holes": "a contour in another, or a hole in a mask: meant so, or two outlines in one another?",
     "note": "the build said something about it",
 }
-"""What a lesion may stand out by, in the order in which to look, and what that means."""
+"""What a lesion may stand out by, and what that means: first what is most likely a fault, shape and notes last."""
 _UNUSUAL = {
     "hu": "unusual HU",
     "diameter_mm": "unusual size",
@@ -61,6 +70,7 @@ def lesion_findings(looked: Looked, diameter_mm: float, notes: Sequence[str]) ->
     row, facts = looked.row, looked.patches.facts
     if row is not None and row.differs:
         yield Finding("changed", row.differs)
+    yield from (Finding("same lesion", twin) for twin in (row.twins if row else ()))
     mask = row.mask if row else None
     if mask is None:
         if diameter_mm < SMALL_MM:
@@ -70,19 +80,30 @@ def lesion_findings(looked: Looked, diameter_mm: float, notes: Sequence[str]) ->
             yield Finding("tiny or flat", f"{mask.voxels} voxels in {slices(mask.slices)}")
         if mask.cut:
             yield Finding("cut off", f"reaches the {', '.join(mask.cut)}")
+        if mask.pieces:
+            yield Finding("pieces", f"{_parts(mask.pieces)}, apart from the rest")
         if mask.holes:
-            yield Finding("holes", f"on {mask.holes} of {slices(mask.slices)}")
-        if mask.pieces > 1:
-            yield Finding("pieces", f"{mask.pieces} parts that do not touch")
+            yield Finding("holes", _parts(mask.holes))
     for kind, count in (("air only", facts.air), ("half outside", facts.outside), ("constant", facts.constant)):
         if count:
             yield Finding(kind, f"{count} of {facts.count} patches")
-    yield from (Finding("note", note) for note in notes)
+    yield from (Finding("other patient" if note == OTHER_PATIENT else "note", note) for note in notes)
 
 
 def slices(count: int) -> str:
     """So many slices in words."""
     return f"{count} slice{'s' * (count != 1)}"
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    """The largest of several parts or holes in words."""
+    shown = [
+        f"{part.voxels} voxels ({part.mm3:,.0f} mm³) on "
+        + (f"slice {part.slices[0]}" if part.slices[0] == part.slices[1] else "slices {} to {}".format(*part.slices))
+        + (f" towards the {part.towards}" if part.towards else "")
+        for part in parts[:_SHOWN]
+    ]
+    return "; ".join(shown) + (f"; and {len(parts) - _SHOWN} smaller" if len(parts) > _SHOWN else "")
 
 
 def unusual(table: pd.DataFrame) -> Iterator[tuple[int, Finding]]:
@@ -92,7 +113,16 @@ def unusual(table: pd.DataFrame) -> Iterator[tuple[int, Finding]]:
         score = modified_z(np.log(values) if column == "diameter_mm" else values)
         low, high = np.nanquantile(values, (0.25, 0.75)) if np.isfinite(values).any() else (np.nan, np.nan)
         for k in np.flatnonzero(np.abs(score) > FAR):
-            yield int(k), Finding(kind, f"{UNITS[column]}: {values[k]:.3g}; half of the cohort {low:.3g} to {high:.3g}")
+            text = f"{UNITS[column]}: {values[k]:.3g}; half of the cohort {low:.3g} to {high:.3g}"
+            yield int(k), Finding(kind, text + _intercept(values[k] - np.nanmedian(values)) if column == "hu" else text)
+
+
+def _intercept(off: float) -> str:
+    """What a difference of HU from the cohort's median hints at."""
+    if not INTERCEPT_HU[0] <= abs(off) <= INTERCEPT_HU[1]:
+        return ""
+    cause = "RescaleIntercept missing?" if off > 0 else "RescaleIntercept applied twice?"
+    return f"; about 1,000 HU too {'high' if off > 0 else 'low'}: {cause}"
 
 
 def modified_z(values: Floats) -> Floats:

@@ -15,8 +15,9 @@ from ..errors import InputError
 from ..images.image import Image
 from ..images.series import read_series
 from ..lesion.mask import mask_on_image
+from .remarks import several, strangers
 from .table import COLUMNS, write_rows
-from .tree import ContourFile, Series, Tree, find_files
+from .tree import ContourFile, Series, Tree, differ, find_files, same_patient
 
 OTHER_FRAME = "its frame of reference is not the image's: put frame into the column accept if you know that they agree"
 NO_ROI = ListedROI("", References())
@@ -61,12 +62,15 @@ def scan(root: Path) -> ScanResult:
         raise InputError("there is no such folder", "give the folder to scan", root)
     tree = find_files(root)
     read_image = lru_cache(maxsize=8)(_read_image)  # the contours of one series lie close together
-    rows, notes = [], list(tree.notes)
-    for file in tree.contours:
-        found, said = _rows(file, tree, read_image)
-        rows += found
-        notes += said
+    found = [_pairs(file, tree, read_image) for file in tree.contours]
+    used = [(file, series) for file, one in zip(tree.contours, found, strict=True) for series, _ in one.pairs]
+    named = {
+        file.path: [item.roi for _, item in one.pairs if not item.is_lesion]
+        for file, one in zip(tree.contours, found, strict=True)
+    }
+    rows = [row for one in found for row in one.rows]
     bare = _without_contours(tree, rows)
+    notes = [*tree.notes, *(note for one in found for note in one.notes), *strangers(tree, used), *several(named)]
     return ScanResult(_numbered(rows + bare), (*notes, *_summary(tree, rows, bare)))
 
 
@@ -75,11 +79,19 @@ def write_manifest(result: ScanResult, out: Path) -> None:
     write_rows(result.rows, out)
 
 
-def _rows(
-    file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Image | InputError]
-) -> tuple[list[dict[str, str]], list[str]]:
-    """The rows of one file of contours, and what is to say of it; ROIs of which the same is to say are counted."""
+@dataclass(frozen=True)
+class _Found:
+    """What one file of contours gave: its rows, the series and ROI of each, and what is to say of it."""
+
+    rows: list[dict[str, str]]
+    pairs: list[tuple[Series, ListedROI]]
+    notes: list[str]
+
+
+def _pairs(file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Image | InputError]) -> _Found:
+    """The ROIs of one file of contours with their series; ROIs of which the same is to say are counted."""
     rows: list[dict[str, str]] = []
+    pairs: list[tuple[Series, ListedROI]] = []
     problems: list[InputError] = []
     notes: list[str] = []
     try:
@@ -97,11 +109,12 @@ def _rows(
                 series, how = _pair(item.refers, file, tree)
                 notes += (*how, *_fit(mask, item, read_image(series.folder, series.uid)))
                 rows.append(_row(series, tree, str(file.path), item))
+                pairs.append((series, item))
             except InputError as error:
                 problems.append(error)
     said = Counter(f"{tree.name(file.path)}: {note}" for note in notes)
     said.update(f"left out: {_located(problem, file, tree)}" for problem in problems)
-    return rows, [note if n == 1 else f"{note} ({n} ROIs)" for note, n in said.items()]
+    return _Found(rows, pairs, [note if n == 1 else f"{note} ({n} ROIs)" for note, n in said.items()])
 
 
 def _without_contours(tree: Tree, rows: list[dict[str, str]]) -> list[dict[str, str]]:
@@ -119,11 +132,6 @@ def _located(problem: InputError, file: ContourFile, tree: Tree) -> str:
     """A problem with the file of contours it keeps out, also where it is the images' fault."""
     text = str(problem.at(where=file.path, root=tree.root))
     return text if problem.where in ("", file.path) else f"{tree.name(file.path)}: {text}"
-
-
-def differ(uid: str, other: str) -> bool:
-    """Two identifiers, both known, that are not the same."""
-    return len({uid, other} - {""}) > 1
 
 
 def _read_image(folder: Path, uid: str) -> Image | InputError:
@@ -154,14 +162,16 @@ def _read_notes(mask: MaskFile, roi: str, image: Image, accept: frozenset[str]) 
 
 
 def _pair(refers: References, file: ContourFile, tree: Tree) -> tuple[Series, tuple[str, ...]]:
-    """The one series that contours belong to, and how it was told when they do not refer to it."""
+    """The one series that contours belong to, and how it was told when they do not refer to it.
+
+    Whether it is that of the file's own patient, `remarks.strangers` says.
+    """
     every = list(tree.series.values())
     referred = [series for series in every if series.uid in refers.series_uids]
     if len(referred) != 1:
         referred = [series for series in every if series.sop_uids & refers.sop_uids] or referred
     if len(referred) == 1:
-        note = "its PatientID is not that of its CT series, which is used"
-        return referred[0], () if _same_patient(referred[0], file) else (note,)
+        return referred[0], ()
     sharing = [series for series in every if _shares_frame(series, refers, file)]
     if len(sharing) == 1:
         return sharing[0], ("paired with the only CT series of its frame of reference",)
@@ -173,11 +183,7 @@ def _pair(refers: References, file: ContourFile, tree: Tree) -> tuple[Series, tu
 
 def _shares_frame(series: Series, refers: References, file: ContourFile) -> bool:
     frame = refers.frame_of_reference
-    return frame == series.frame_of_reference != "" and _same_patient(series, file) and not series.localizer
-
-
-def _same_patient(series: Series, file: ContourFile) -> bool:
-    return not any(differ(patient_id, file.patient_id) for patient_id in series.patient_ids)
+    return frame == series.frame_of_reference != "" and same_patient(series, file) and not series.localizer
 
 
 def _row(series: Series, tree: Tree, mask: str = "", listed: ListedROI = NO_ROI) -> dict[str, str]:

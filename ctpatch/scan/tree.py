@@ -83,6 +83,20 @@ class Tree:
         return Counter(folder for sets in folders for folder in set().union(*sets))
 
     @cached_property
+    def patients_below(self) -> dict[Path, set[str]]:
+        """The patients whose CT series have images in a folder or below it."""
+        found: dict[Path, set[str]] = {}
+        for series in self.series.values():
+            for folder in {above for f in series.folders for above in (f, *f.parents)}:
+                found.setdefault(folder, set()).add(self.patients[series.uid])
+        return found
+
+    def patient_beside(self, path: Path) -> str:
+        """The patient whose CT series lie nearest to a file, above which there may be others; empty if several's do."""
+        nearest = next((self.patients_below[folder] for folder in path.parents if folder in self.patients_below), set())
+        return next(iter(nearest)) if len(nearest) == 1 else ""
+
+    @cached_property
     def patients(self) -> dict[str, str]:
         """The patient of each series by SeriesInstanceUID; where the images do not say, the name of their folder."""
         nameless = [series for series in self.series.values() if series.patient_ids == {""}]
@@ -107,6 +121,16 @@ def find_files(root: Path) -> Tree:
         for name in sorted(names):
             _sort_in(Path(folder, name), tree)
     return tree
+
+
+def differ(uid: str, other: str) -> bool:
+    """Two identifiers, both known, that are not the same."""
+    return len({uid, other} - {""}) > 1
+
+
+def same_patient(series: Series, file: ContourFile) -> bool:
+    """Whether a series and a file of contours may be one patient's by their PatientIDs."""
+    return not any(differ(patient_id, file.patient_id) for patient_id in series.patient_ids)
 
 
 def patient_id(header: Header) -> str:

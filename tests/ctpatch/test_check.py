@@ -1,10 +1,12 @@
 import cohort
 import numpy as np
+import pydicom
 import pytest
 import synthetic
 
 from ctpatch.build.check import check_manifest, dice
 from ctpatch.build.run import BuildOptions, build
+from ctpatch.contours import OTHER_PATIENT
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.errors import InputError, Problems
 from ctpatch.recipe import Recipe
@@ -57,11 +59,42 @@ def test_every_problem_at_once_and_the_same_as_a_build_s(tmp_path):
     assert [str(problem) for problem in skipped] == lines
 
 
-def test_wrong_manifest(tmp_path):
-    manifest = cohort.write_cohort(tmp_path, columns=lambda i: {"label": ""} if i < 2 else {})
-    with pytest.raises(Problems) as error:
+def test_rows_beside_wrong_ones_are_checked_to_the_end(tmp_path):
+    manifest = spoil(cohort.write_cohort(tmp_path, columns=lambda i: {"label": ""} if i < 2 else {}))
+    result = check_manifest(manifest, RECIPE)
+    assert [problem.row for problem in result.problems] == [2, 3, 4]
+    assert [problem.found for problem in result.problems[:2]] == ["label is blank"] * 2
+    assert "slice" in result.problems[2].found
+    assert result.lesions == 4
+    assert not any("lesions" in note for note in result.notes)  # nobody can count classes yet
+
+
+def test_a_table_that_is_none_is_refused(tmp_path):
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("patient,picture\nP1,ct\n")
+    with pytest.raises(Problems, match="needed columns are missing"):
         check_manifest(manifest, RECIPE)
-    assert len(error.value.problems) == 2
+
+
+def test_a_fold_that_needs_the_rows_left_out_is_no_problem_yet(tmp_path):
+    columns = lambda i: {"split": "", "label": "" if i < 2 else "a"}
+    manifest = cohort.write_cohort(tmp_path, columns=columns)
+    result = check_manifest(manifest, RECIPE, fold=(1, 4))
+    assert [problem.found for problem in result.problems] == ["label is blank"] * 2
+
+
+def test_another_patient_s_contours_are_noted(tmp_path):
+    manifest = cohort.write_cohort(tmp_path)
+    path = tmp_path / "P01" / "rtstruct.dcm"
+    dataset = pydicom.dcmread(path)
+    dataset.PatientID = "P77"
+    dataset.save_as(path)
+    result = check_manifest(manifest, RECIPE)
+    assert result.problems == ()
+    assert [note for note in result.notes if "PatientID" in note] == [f"patient=P01 row=3: {OTHER_PATIENT}"]
+    dataset.PatientID = ""
+    dataset.save_as(path)
+    assert not any("PatientID" in note for note in check_manifest(manifest, RECIPE).notes)
 
 
 def test_fold_of_a_manifest_with_splits(tmp_path):

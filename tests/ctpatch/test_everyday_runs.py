@@ -31,12 +31,11 @@ from ctpatch.store import open_store
 
 
 def two_patients(folder: Path, splits: tuple[str, str], **elements: str) -> None:
-    """Two patients of the manifest whose images have these elements."""
+    """Two patients of the manifest whose images and contours have these elements."""
     rows = []
     for i, split in enumerate(splits):
         ct = awkward.series(folder, name=f"ct{i}", seed=i, hu=awkward.hu() + i)
-        awkward.contours(folder, ct, name=f"rt{i}.dcm")
-        for path in ct.paths:
+        for path in (*ct.paths, awkward.contours(folder, ct, name=f"rt{i}.dcm")):
             edited(path, lambda dataset: [setattr(dataset, *pair) for pair in elements.items()])
         rows.append({"patient_id": f"A{i}", "image": f"ct{i}", "mask": f"rt{i}.dcm", "split": split})
     awkward.manifest(folder, *rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import cohort
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import shapely
 from scipy.ndimage import gaussian_filter
@@ -21,14 +22,16 @@ from ctpatch import StoreWriter, open_store
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.one_lesion import plan_lesion
 from ctpatch.cli import main
+from ctpatch.contours import OTHER_PATIENT
 from ctpatch.contours.roi import VoxelROI
 from ctpatch.geometry import make_stack
 from ctpatch.lesion.lattice import lesion_lattice
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import WINDOWS, Recipe
 from ctpatch.report import from_manifest, from_store, looking, outliers, pictures, views
-from ctpatch.report.cohort import ACQUISITION, site_column
+from ctpatch.report.cohort import ACQUISITION, Looked, site_column
 from ctpatch.report.noise import noise
+from ctpatch.report.shape import Part
 
 AXIAL = np.eye(3)
 
@@ -193,21 +196,17 @@ def test_air_and_the_outside_are_told_apart():
 
 def test_facts_of_a_mask_with_a_hole_in_two_pieces_at_the_border():
     roi = mask(((0, 3), (10, 20), (10, 20)), ((2, 4), (40, 60), (40, 50)))
-    roi.voxels[1, 4:6, 4:6] = False
+    roi.voxels[1, 3:6, 4:7] = False
     hu = np.random.default_rng(0).normal(40, 15, (40, 60, 60)).astype(np.float32)
     facts = from_manifest.mask_facts(roi, Phantom(stack(), hu))
-    assert (facts.voxels, facts.slices, facts.holes, facts.pieces) == (300 - 4 + 400, 4, 1, 2)
+    assert (facts.voxels, facts.slices) == (300 - 9 + 400, 4)
+    assert facts.holes == (Part(9, 18.0, (2, 2)),)
+    assert facts.pieces == (Part(291, 582.0, (1, 3), "front"),)
     assert facts.cut == ("first slice", "last row")
-    assert facts.volume_ml == pytest.approx(696 * 2 / 1000)
+    assert facts.volume_ml == pytest.approx(691 * 2 / 1000)
     inside = np.zeros(hu.shape, bool)
     inside[0:4, 10:60, 10:50] = roi.voxels
     assert facts.hu == pytest.approx(np.quantile(hu[inside], (0.05, 0.5, 0.95)))
-
-
-def test_volume_counts_how_far_each_slice_reaches():
-    uneven = make_stack(AXIAL, [[0, 0, z] for z in (0, 2, 6, 8)], (0.5, 0.8), (60, 60))[0]
-    roi = mask(((1, 4), (10, 11), (10, 12)), shape=(4, 60, 60))
-    assert from_manifest.volume_ml(roi, uneven) == pytest.approx(2 * 0.4 * (2 + 2 + 2) / 1000)  # 4 mm is a gap
 
 
 # -- Outliers -----------------------------------------------------------------------------------------------------
@@ -243,6 +242,43 @@ def test_far_from_the_cohort_is_what_iglewicz_and_hoaglin_call_so():
     assert score[50] == 0
     assert not outliers.modified_z(values[:5]).any()
     assert not outliers.modified_z(np.array([1.0] * 10 + [9.0])).any()  # no spread to compare with
+
+
+def looked_at(**mask):
+    facts = from_store.PatchFacts(3, 0, 0, 0, (0.0, 0.0, 0.0), 10.0, np.zeros(64, int))
+    of = {"voxels": 900, "slices": 9, "volume_ml": 1.8, "hu": (0, 1, 2), "holes": (), "pieces": (), "cut": ()} | mask
+    row = from_manifest.RowLook(mask=from_manifest.MaskFacts(**of), twins=("Dice 1.00 with lesion 1 of the patient",))
+    return Looked(from_store.PatchesLook(facts, (), (), ""), row)
+
+
+def test_a_part_and_a_hole_are_told_by_size_and_place():
+    parts = tuple(Part(n, 1500.4 - n, (n, n + n % 2), "left") for n in range(1, 6))
+    one = looked_at(pieces=parts, holes=(Part(4, 20.0, (7, 7)),))
+    texts = {f.kind: f.text for f in outliers.lesion_findings(one, 20.0, [OTHER_PATIENT, "other"])}
+    assert texts["pieces"] == (
+        "1 voxels (1,499 mm³) on slices 1 to 2 towards the left; 2 voxels (1,498 mm³) on slice 2 towards the left; "
+        "3 voxels (1,497 mm³) on slices 3 to 4 towards the left; and 2 smaller, apart from the rest"
+    )
+    assert texts["holes"] == "4 voxels (20 mm³) on slice 7"
+    assert texts["same lesion"] == "Dice 1.00 with lesion 1 of the patient"
+    assert texts["other patient"] == OTHER_PATIENT
+    assert texts["note"] == "other"
+
+
+def test_what_is_most_likely_a_fault_comes_before_shape():
+    order = list(outliers.KINDS)
+    worse = ("other patient", "same lesion", "unusual HU", "unusual size", "air only", "half outside", "cut off")
+    assert max(map(order.index, worse)) < min(map(order.index, ("pieces", "holes", "note")))
+
+
+@pytest.mark.parametrize(("off", "told"), [(1024, "missing?"), (1000, "missing?"), (-1000, "twice?"), (400, "")])
+def test_a_thousand_hu_off_is_a_missing_intercept(off, told):
+    table = pd.DataFrame({name: np.full(12, np.nan) for name in ("hu", "diameter_mm", *ACQUISITION)})
+    table["hu"] = [*np.arange(-5, 6.0), off]
+    ((k, finding),) = outliers.unusual(table)
+    assert (k, finding.kind) == (11, "unusual HU")
+    assert finding.text.endswith(told)
+    assert ("RescaleIntercept" in finding.text) == bool(told)
 
 
 # -- The page -----------------------------------------------------------------------------------------------------
@@ -308,6 +344,26 @@ def test_a_manifest_that_shows_something_else_is_found_out_and_names_no_site(bui
     assert {"site 1", "site 2"} <= set(re.findall("site [0-9]", text))
     assert "Secret" not in text
     assert site_column(other, "hospital")[2] == "Saint Secret"
+
+
+def test_a_lesion_that_is_there_twice_and_another_patient_s_contours_stand_first(tmp_path):
+    manifest = cohort.write_cohort(tmp_path / "in")
+    copy = manifest.parent / "P00" / "copy.dcm"
+    dataset = pydicom.dcmread(manifest.parent / "P00" / "rtstruct.dcm")
+    dataset.PatientID = "Someone"
+    dataset.save_as(copy)
+    table = pd.read_csv(manifest, dtype=str)
+    twice = table[:1].assign(lesion_id="2", mask="P00/copy.dcm")
+    pd.concat([table, twice]).to_csv(manifest, index=False)
+    assert main(["build", "--manifest", str(manifest), "--out", str(tmp_path / "s.h5"), "--patches", "1"]) == 0
+    assert report(tmp_path / "s.h5", tmp_path / "p.html", "--manifest", manifest) == 0
+    text = (tmp_path / "p.html").read_text()
+    cards = dict(re.findall(r'data-note="([^"]*)">(?s:.*?)<h3>(P00 <small>.)', text)[::-1])
+    kinds = {who[-1]: kinds.split("|") for kinds, who in cards.items()}
+    assert kinds["2"][:2] == ["other patient", "same lesion"]
+    assert "same lesion" not in kinds["1"]
+    assert text.count("Dice 1.00 with lesion 1 of the patient") == 1
+    assert "Someone" not in text
 
 
 def test_what_cannot_be_read_any_more_is_said_and_the_rest_is_shown(tmp_path):

@@ -22,6 +22,7 @@ from ctpatch.contours.rtstruct import open_rtstruct
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
 from ctpatch.scan import ScanResult, write_manifest
+from ctpatch.scan.remarks import is_organ
 from ctpatch.scan.table import text_cell
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -131,7 +132,48 @@ def test_an_rtstruct_goes_with_the_series_it_refers_to(tmp_path: Path) -> None:
         ("A", str(a.folder), str(tmp_path / "a" / "rs.dcm"), "CTV 1", "", "2", ""),
         ("B", str(b.folder), str(tmp_path / "a" / "other.dcm"), "GTV", "", "1", ""),
     ]
-    assert result.notes == ()
+    (note,) = result.notes
+    assert note == (
+        "1 file of contours with several ROIs, a row each; rows of what is named like an organ or help structure: "
+        "'CTV 1'; other ROIs: 'GTV'; delete the rows of what is no lesion"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rois", "told"),
+    [
+        (["Lesion 1"], ""),
+        (["Lesion 1", "Lung_R"], "like an organ or help structure: 'Lung_R'; other ROIs: 'Lesion 1'"),
+        (["a", "b", "c", "d", "e", "f"], "they are: 'a', 'b', 'c', 'd', 'e', …; delete"),
+        (["BODY"], "rows of what is named like an organ or help structure: 'BODY'"),
+        (["Lung nodule", "liver mets 2"], "they are: 'Lung nodule', 'liver mets 2'; delete"),
+    ],
+)
+def test_rois_that_may_be_no_lesions_are_rows_and_said_once(tmp_path: Path, rois: list[str], told: str) -> None:
+    structures(tmp_path / "rs.dcm", series(tmp_path / "ct"), rois)
+    result = scan(tmp_path)
+    assert [cell for (cell,) in cells(result, "roi")] == rois
+    assert len(result.notes) == bool(told)
+    assert not told or told in result.notes[0]
+
+
+def test_lesions_of_readers_are_no_organs(tmp_path: Path) -> None:
+    lidc_xml(tmp_path / "reads.xml", series(tmp_path / "ct"), [[(1, 2, 8), (2, 10, 16)]], lobulation=2)
+    assert not noted(scan(tmp_path), "several ROIs")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(
+            (name, True)
+            for name in ("Lungs-GTV", "SpinalCord_PRV", "R Lung", "External", "PTV60", "couch top", "Heart")
+        ),
+        *((name, False) for name in ("GTV", "Lesion 1", "lung tumour", "Nodule_RUL", "1", "", "Roi body mass")),
+    ],
+)
+def test_names_of_organs(name: str, kind: bool) -> None:
+    assert is_organ(name) == kind
 
 
 def test_series_uid_is_given_only_where_the_folder_holds_several(tmp_path: Path) -> None:
@@ -433,7 +475,36 @@ def test_contours_of_another_patient_id_are_said(tmp_path: Path) -> None:
     structures(tmp_path / "rs.dcm", series(tmp_path / "ct", "P1"), edit=rename)
     result = scan(tmp_path)
     assert cells(result, "patient_id") == [("P1",)]
-    assert noted(result, "rs.dcm: its PatientID is not that of its CT series, which is used")
+    said = "rs.dcm: its PatientID is 'someone', but it refers to the CT series of 'P1', which is used"
+    assert said in result.notes  # nobody here is someone
+    structures(tmp_path / "x" / "rs.dcm", series(tmp_path / "x" / "ct", "someone", 7))
+    assert said in scan(tmp_path).notes
+
+
+def copied(path: Path, of: synthetic.Series, patient_id: str) -> Path:
+    """Contours of a series in a file that says it is another patient's."""
+
+    def rename(dataset: Dataset) -> None:
+        dataset.PatientID = patient_id
+
+    return structures(path, of, edit=rename)
+
+
+@pytest.mark.parametrize(
+    ("patient_id", "said"),
+    [
+        ("P2", "its PatientID is 'P2', but it refers to the CT series of 'P1', which is used"),
+        ("P1", "it lies beside the CT series of 'P2', but refers to that of 'P1', which is used"),
+        ("", "it lies beside the CT series of 'P2', but refers to that of 'P1', which is used"),
+    ],
+)
+def test_another_patient_s_contours_leave_a_patient_without(tmp_path: Path, patient_id: str, said: str) -> None:
+    first, second = series(tmp_path / "a" / "ct", "P1", 1), series(tmp_path / "b" / "ct", "P2", 2)
+    structures(tmp_path / "a" / "rs.dcm", first)
+    copied(tmp_path / "b" / "rs.dcm", first, patient_id)
+    assert f"b/rs.dcm: {said}, and then patient 'P2' has no contours of its own" in scan(tmp_path).notes
+    structures(tmp_path / "b" / "own.dcm", second)
+    assert not noted(scan(tmp_path), "of its own")
 
 
 def test_a_series_of_two_patients_is_left_out(tmp_path: Path) -> None:
