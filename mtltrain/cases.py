@@ -17,8 +17,9 @@ from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
 from .compare import LESION, numbers
+from .confusion import Levels
 from .data import Cohort
-from .tables import read_csv
+from .tables import level_name, read_csv
 
 SHOWN = 10
 """Lesions at each end."""
@@ -67,7 +68,7 @@ class End:
 def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, End]]:
     """Run -> `most wrong` and `most right` -> labelled test lesions."""
     told = ranked(read_csv(folder / "predictions.csv"), cohort.classes)
-    levels = _levels(read_csv(folder / "auxiliary.csv"))
+    levels = _levels(read_csv(folder / "auxiliary.csv"), cohort.levels)
     found = {}
     for run, table in told.items():
         maps = _maps(folder / run)
@@ -99,7 +100,7 @@ def ranked(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.Da
     return found
 
 
-def _levels(auxiliary: pd.DataFrame) -> dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]]:
+def _levels(auxiliary: pd.DataFrame, named: Levels) -> dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]]:
     """Run -> lesion -> (task, known level, the level that most seeds predict)."""
     found: dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]] = {}
     if "task" not in auxiliary:  # single-task runs only
@@ -107,13 +108,10 @@ def _levels(auxiliary: pd.DataFrame) -> dict[str, dict[tuple[str, str], list[tup
     rows = auxiliary[auxiliary["split"] == "test"]
     for (run, *lesion, task), seeds in rows.groupby(["run", *LESION, "task"], sort=False):
         said = seeds["predicted"].mode().iloc[0]
-        line = (str(task), _short(seeds["level"].iloc[0]), _short(said))
+        names = named.get(str(task), {})
+        line = (str(task), level_name(seeds["level"].iloc[0], names), level_name(said, names))
         found.setdefault(str(run), {}).setdefault((str(lesion[0]), str(lesion[1])), []).append(line)
     return found
-
-
-def _short(level: str) -> str:
-    return f"{float(level):g}" if level else ""
 
 
 def _maps(folder: Path) -> NDArray[np.float32]:

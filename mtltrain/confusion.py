@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 
 from .compare import LESION, Scores
-from .tables import run_name
+from .tables import level_name, run_name
+
+Levels = Mapping[str, Mapping[float, str]]
+"""For each characteristic the names of its levels."""
 
 
 def diagnoses(group: Scores, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -22,7 +25,7 @@ def diagnoses(group: Scores, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
     return found
 
 
-def characteristics(auxiliary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def characteristics(auxiliary: pd.DataFrame, levels: Levels) -> dict[str, pd.DataFrame]:
     """Run and task -> test lesions by known level (rows) and the level that most seeds predict (columns)."""
     if "task" not in auxiliary:  # single-task runs only
         return {}
@@ -30,9 +33,9 @@ def characteristics(auxiliary: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {}
     for (run, task), rows in known.groupby(["run", "task"], sort=False):
         vote = rows.groupby(LESION)[["level", "predicted"]].agg(_commonest).astype(float)
-        levels = sorted({*vote["level"], *vote["predicted"]})
-        counts = pd.crosstab(vote["level"], vote["predicted"]).reindex(index=levels, columns=levels, fill_value=0)
-        names = [f"{level:g}" for level in levels]
+        met = sorted({*vote["level"], *vote["predicted"]})
+        counts = pd.crosstab(vote["level"], vote["predicted"]).reindex(index=met, columns=met, fill_value=0)
+        names = [level_name(level, levels.get(str(task), {})) for level in met]
         found[f"{run_name(str(run))}, {task}"] = _table(counts.to_numpy(), names, names)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -182,7 +182,7 @@ class Cohort:
 
     `label` is each lesion's class index, shape (lesions,), -1 where unknown; `order` are the classes from lowest to
     highest; `notes` are findings worth telling that change nothing; `digest` stands for the store's whole content, and
-    `windows` made its pictures, which the network sees in `normalisation`.
+    `windows` made its pictures, which the network sees in `normalisation`; `levels` name each characteristic's levels.
     """
 
     lesions: pd.DataFrame
@@ -194,6 +194,7 @@ class Cohort:
     digest: str
     windows: Windows = WINDOWS
     normalisation: Normalisation = IMAGENET
+    levels: Mapping[str, Mapping[float, str]] = field(default_factory=dict)
 
     @property
     def positive(self) -> str | None:
@@ -233,7 +234,8 @@ def read_cohort(
     for split, constant in flat.items():
         if constant.any():
             notes.append(f"{split}: {int(constant.sum())} of {len(constant)} patches are of one HU throughout")
-    return Cohort(lesions, classes, order, label, patches, tuple(notes), store.digest, store.windows, normalisation)
+    known = (store.digest, store.windows, normalisation, store.aux_levels)
+    return Cohort(lesions, classes, order, label, patches, tuple(notes), *known)
 
 
 def label_order(classes: Sequence[str], positive: str | None, order: Sequence[str] | None) -> tuple[str, ...]:

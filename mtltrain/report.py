@@ -80,7 +80,9 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         flow=flow(metrics),
         tables=_tables(tables({**metrics, "flow": []})),
         confusion=_tables(diagnoses(group, metrics["classes"])),
-        characteristics=_tables({} if auxiliary is None else characteristics(auxiliary)),
+        characteristics=_tables(
+            {} if auxiliary is None else characteristics(auxiliary, cohort.levels if cohort else {})
+        ),
         figures=[_figure(image, *CAPTIONS[name]) for name, image in images.items()],
         cases={} if cohort is None else _named(cases(folder, cohort)),
         metrics=metrics,

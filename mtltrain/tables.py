@@ -175,6 +175,13 @@ def reasons(metrics: Mapping[str, Any]) -> list[str]:
     return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
 
 
+def level_name(level: Any, names: Mapping[float, str]) -> str:
+    """A characteristic's level by its name, or its number where it has none; "" where it is unknown."""
+    if level == "":
+        return ""
+    return names.get(float(level)) or f"{float(level):g}"
+
+
 def verdicts(metrics: Mapping[str, Any]) -> list[str]:
     """What each comparison has shown, a sentence each."""
     found = []

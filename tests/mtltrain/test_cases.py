@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,15 +94,15 @@ def picture(case):
 
 def test_the_most_wrong_and_the_most_right_lesions_are_shown(tmp_path, cohort):
     folder, test = run_folder(tmp_path, cohort)
-    (ends,) = cases.cases(folder, cohort).values()
+    (ends,) = cases.cases(folder, replace(cohort, levels={"size": {1.0: "small"}})).values()
     assert [case.patient_id for case in ends["most right"].shown] == test["patient_id"][:10].tolist()
     assert [case.patient_id for case in ends["most wrong"].shown] == test["patient_id"][::-1][:9].tolist()
     assert (ends["most wrong"].total, ends["most right"].total) == (9, 15)  # what was right is not among the wrong
     worst = ends["most wrong"].shown[0]
     assert worst.share == pytest.approx(0.95 - 0.03 * 23)
     assert {worst.label, worst.said} == {"benign", "malignant"}
-    known = f"{test['aux_size'].iloc[-1]:g}"
-    assert worst.characteristics == (("size", known, "1"),)
+    known = {1: "small", 2: "2"}[test["aux_size"].iloc[-1]]
+    assert worst.characteristics == (("size", known, "small"),)
 
 
 def test_the_picture_is_the_lesion_s_own_patch_and_its_map(tmp_path, cohort):

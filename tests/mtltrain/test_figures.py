@@ -130,7 +130,7 @@ def test_characteristics_are_counted_where_known_by_what_most_seeds_say():
     table = pd.DataFrame(
         rows, columns=["run", "seed", "patient_id", "lesion_id", "split", "task", "level", "predicted"]
     )
-    ((name, counts),) = characteristics(table).items()
+    ((name, counts),) = characteristics(table, {"margin": {2.0: "sharp"}}).items()
     assert name == "MTL+RI, margin"
     assert counts.to_numpy().tolist() == [[1, 0], [1, 1]]
-    assert counts.index.tolist() == ["known 1", "known 2"]
+    assert counts.index.tolist() == ["known 1", "known sharp"]
