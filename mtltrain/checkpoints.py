@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -145,11 +145,21 @@ def save_checkpoint(path: Path, state: dict[str, Any], *, keep: bool = False) ->
     """Write a checkpoint of tensors, numbers and text; with `keep`, the one before stays as `.old`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        torch.save({**state, "sha256": digest(state)}, file)
+        _save({**state, "sha256": digest(state)}, file)
         if keep and path.exists():
             file.flush()
             os.fsync(file.fileno())  # before the old one loses its name
             path.replace(path.with_suffix(".old"))
+
+
+def _save(state: dict[str, Any], file: IO[bytes]) -> None:
+    """`torch.save`, whose error on a disk that fills up meanwhile is of its own end of file, not the disk's."""
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:  # "unexpected pos" (torch 2.14.1), while the OSError is handled
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Saving beside the training: what is on the disk is a finished epoch's state, whatever has become of it since."""
 
+import contextlib
+import io
 import threading
 import time
 
@@ -155,6 +157,24 @@ def test_a_full_disk_ends_the_training_at_the_next_epoch(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         training.epoch()
     assert files(tmp_path) == {"best.pt": 1, "last.pt": 1}
+
+
+class Filling(io.BytesIO):
+    """A file on a disk that has room for a megabyte."""
+
+    def write(self, data):
+        if self.tell() + len(data) > 10**6:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+def test_a_disk_that_fills_up_under_torch_says_so(tmp_path, monkeypatch):
+    """torch.save raises a RuntimeError of its own instead, when it ends its file."""
+    monkeypatch.setattr(checkpoints, "replacing", lambda path: contextlib.nullcontext(Filling()))
+    with pytest.raises(OSError, match="No space left"):
+        checkpoints.save_checkpoint(tmp_path / "last.pt", {"model": {"w": torch.zeros(10**6)}})
+    with pytest.raises((RuntimeError, AttributeError, TypeError)):  # what is wrong with the state stays what it is
+        checkpoints.save_checkpoint(tmp_path / "last.pt", {"model": {"w": lambda: None}})
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])
