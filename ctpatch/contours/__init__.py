@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ..dicom.header import Header, read_header
 from ..errors import InputError
-from .mask_file import OTHER_PATIENT, ListedROI, MaskFile, patient_notes
+from .mask_file import OTHER_PATIENT, ListedROI, MaskFile, patient_notes, patient_of
 from .roi import References
 from .rtstruct import RT_STRUCTURE_SET, open_rtstruct
 from .seg import SEGMENTATION, open_seg
 
 __all__ = ["OTHER_PATIENT", "ListedROI", "MaskFile", "References", "is_mask", "open_mask", "patient_notes"]
 
-_DICOM: dict[str, Callable[[Path], MaskFile]] = {
+_DICOM: dict[str, Callable[[Path, str], MaskFile]] = {
     RT_STRUCTURE_SET: open_rtstruct,
     **dict.fromkeys(SEGMENTATION, open_seg),
 }
@@ -40,7 +40,7 @@ def open_mask(path: Path) -> MaskFile:
         return read_lidc(path)
     header = read_header(path)
     if header and (opened := _DICOM.get(header.text("SOPClassUID"))):
-        return opened(path)
+        return opened(path, patient_of(header))
     what = f"DICOM of modality {header.text('Modality') or 'unknown'}" if header else "no DICOM file"
     do = "give an RTSTRUCT, DICOM SEG, LIDC-IDRI XML or a NIfTI, NRRD or MHA label map"
     raise InputError(f"the mask is {what}", do, path)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from ..dicom.header import read_header
+from ..dicom.header import Header
 from ..errors import InputError
 from ..images.image import Image, patient_digest
 from ..manifest import FORMULA, MISSING
@@ -93,10 +92,9 @@ def patient_notes(mask: MaskFile, image: Image) -> tuple[str, ...]:
     return (OTHER_PATIENT,) if theirs and ours and theirs != ours else ()
 
 
-def read_patient_id(path: Path) -> str:
+def patient_of(header: Header) -> str:
     """The PatientID of a DICOM file, read as that of images is; empty where it says nothing."""
-    header = read_header(path)
-    text = header.text("PatientID").strip() if header else ""
+    text = header.text("PatientID").strip()
     return "" if text.casefold() in MISSING else text
 
 

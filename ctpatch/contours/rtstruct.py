@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..geometry import Floats
 from ..images.image import Image
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, read_patient_id
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
 from .reference import check_reference
 from .roi import CENTER_ONLY, DrawnROI, References
 
@@ -39,11 +39,7 @@ class StructureSet:
 
     path: Path
     dataset: Dataset
-
-    @property
-    def patient_id(self) -> str:
-        """The file's PatientID."""
-        return read_patient_id(self.path)
+    patient_id: str = ""
 
     def references(self, roi: str | None = None) -> References:
         """The series, when it is a single one, and the images and frame of one ROI."""
@@ -135,14 +131,14 @@ class StructureSet:
         return References(_referenced_series(self.dataset), sop_uids, _frame_of_reference(self.dataset, number))
 
 
-def open_rtstruct(path: Path) -> StructureSet:
-    """Read an RTSTRUCT file; it is refused when it is another kind of object."""
+def open_rtstruct(path: Path, patient_id: str = "") -> StructureSet:
+    """Read an RTSTRUCT file, whose PatientID its header has told; it is refused when it is another kind of object."""
     dataset = read_dataset(path, force=True)
     with parsing(path):
         if dataset.get("SOPClassUID") != RT_STRUCTURE_SET:
             found = f"a DICOM file of modality {dataset.get('Modality', 'unknown')}, not an RTSTRUCT"
             raise InputError(found, "give an RTSTRUCT, DICOM SEG, LIDC XML or label map as mask")
-    return StructureSet(path, dataset)
+    return StructureSet(path, dataset, patient_id)
 
 
 def choose_roi(roi: str, names: Mapping[int, str]) -> tuple[int, str]:

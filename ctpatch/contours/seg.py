@@ -18,7 +18,7 @@ from ..geometry import POSITION_TOLERANCE_MM, POSITION_TOLERANCE_SPACING, Floats
 from ..images.image import Image
 from ..images.voxel_grid import Grid
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, named_like, normal, read_patient_id
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, named_like, normal
 from .reference import OTHER_IMAGE, other_frame
 from .resample import (
     DIRECTION_TOLERANCE,
@@ -42,11 +42,7 @@ class SegFile:
 
     path: Path
     info: SegInfo
-
-    @property
-    def patient_id(self) -> str:
-        """The file's PatientID."""
-        return read_patient_id(self.path)
+    patient_id: str = ""
 
     def references(self, roi: str | None = None) -> References:
         """The series and the frame that the whole file refers to."""
@@ -84,9 +80,9 @@ class SegFile:
             return resampled_roi(label or str(number), *_dense(shown), image.stack, notes)
 
 
-def open_seg(path: Path) -> SegFile:
-    """Read what a segmentation refers to and its segments; see `seg_file.seg_info`."""
-    return SegFile(path, seg_info(path))
+def open_seg(path: Path, patient_id: str = "") -> SegFile:
+    """Read what a segmentation refers to and its segments; see `seg_file.seg_info`. Its header told its PatientID."""
+    return SegFile(path, seg_info(path), patient_id)
 
 
 def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, str]:
