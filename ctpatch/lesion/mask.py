@@ -77,11 +77,9 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
         return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
-    planes = contour_planes(roi, stack)
-    present, missing = _in_gaps(planes, stack, accepted="gap" in accept)
-    taken, ignored = assign_planes(present, stack)
+    taken, ignored, missing = planes_of_slices(roi, stack, gaps="gap" in accept)
     rule = "xor" if roi.xor else overlap_rule(accept)
-    notes = [_left_out(gap, count) for gap, count in Counter(gap for _, gap in missing).items()]
+    notes = [_left_out(gap, count) for gap, count in Counter(missing).items()]
     notes += [_nearer(z, stack) for z in ignored]
     layers, on_slices = {}, dict[str, list[int]]()
     for k, plane in taken.items():
@@ -117,6 +115,20 @@ def _named(slices: Sequence[int]) -> str:
     runs = [list(run) for _, run in groupby(enumerate(sorted(slices)), key=lambda pair: pair[1] - pair[0])]
     shown = ", ".join(f"{run[0][1] + 1}" + (f"–{run[-1][1] + 1}" if len(run) > 1 else "") for run in runs)
     return f"slice{'s' if len(slices) > 1 else ''} {shown}"
+
+
+def planes_of_slices(
+    roi: DrawnROI, stack: SliceStack, *, gaps: bool
+) -> tuple[dict[int, ContourPlane], list[float], list[Gap]]:
+    """The contours on each slice; positions of those whose slices have nearer ones, and gaps of those whose is missing.
+
+    Raises
+    ------
+    InputError
+        As `contour_planes` and `assign_planes`; and when a slice is missing, unless the row accepts `gaps`.
+    """
+    present, missing = _in_gaps(contour_planes(roi, stack), stack, accepted=gaps)
+    return *assign_planes(present, stack), [gap for _, gap in missing]
 
 
 def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]:

@@ -7,7 +7,6 @@ another.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,8 @@ from scipy.ndimage import binary_fill_holes, label
 from scipy.spatial import cKDTree
 
 from ..contours.roi import DrawnROI, VoxelROI
-from ..geometry import Floats, SliceStack, half_spacings, nearest_slices
+from ..geometry import Floats, SliceStack, half_spacings
+from ..lesion.mask import planes_of_slices
 from ..lesion.overlap import has_channel
 
 NEAR_MM = 5.0
@@ -26,8 +26,6 @@ SPECK_MM3 = 14.0
 SPECK_SHARE = 0.01
 """Share of a lesion in which less than one of its hundred patches is cut. What is smaller than both is no finding."""
 _TOWARDS = (("right", "left"), ("front", "back"), ("feet", "head"))
-
-Paths = dict[int, list[Floats]]
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,15 @@ def _grown(
 
 def holes(mask: VoxelROI, roi: DrawnROI | VoxelROI | None, stack: SliceStack) -> tuple[Part, ...]:
     """The holes of each slice; the largest first."""
-    paths = _paths(roi, stack) if isinstance(roi, DrawnROI) else None
-    found = []
-    for k, layer in enumerate(mask.voxels, start=mask.corner[0]):
-        if paths is not None and not _may_have_holes(paths.get(k, [])):
-            continue
-        inner, count = label(binary_fill_holes(layer) & ~layer)
-        for size in np.bincount(inner.ravel())[1:][:count].tolist():
-            found.append(Part(size, size * _voxel_mm3(stack)[k], (k + 1, k + 1)))
-    large = [hole for hole in found if hole.mm3 >= _least(mask, stack)]
-    return tuple(sorted(large, key=lambda hole: -hole.mm3))
+    every = range(mask.corner[0], mask.corner[0] + len(mask.voxels))
+    chosen = _with_holes(roi, stack).intersection(every) if isinstance(roi, DrawnROI) else every
+    each, least, found = _voxel_mm3(stack), _least(mask, stack), []
+    for k in sorted(chosen):
+        layer = mask.voxels[k - mask.corner[0]]
+        inner, _ = label(binary_fill_holes(layer) & ~layer)
+        for size in np.bincount(inner.ravel())[1:].tolist():
+            found.append(Part(size, size * each[k], (k + 1, k + 1)))
+    return tuple(sorted((hole for hole in found if hole.mm3 >= least), key=lambda hole: -hole.mm3))
 
 
 def volume_mm3(mask: VoxelROI, stack: SliceStack) -> float:
@@ -133,16 +130,11 @@ def _direction(lps: Floats) -> str:
     return _TOWARDS[axis][int(lps[axis] > 0)]
 
 
-def _paths(roi: DrawnROI, stack: SliceStack) -> Paths:
-    """The contours on each slice as (column, row)."""
-    found: Paths = defaultdict(list)
-    for points in roi.contours:
-        contour = stack.to_stack(points)
-        pair = nearest_slices(stack.positions, contour[:, 2].mean())
-        for k in sorted(set(pair.tolist()) - {-1}):
-            found[k].append(stack.to_pixels(contour, k))
-    return dict(found)
-
-
-def _may_have_holes(paths: list[Floats]) -> bool:
-    return len(paths) > 1 or any(has_channel(path) for path in paths)
+def _with_holes(roi: DrawnROI, stack: SliceStack) -> set[int]:
+    """The slices that have a contour in another, or one that runs to and fro: they may have holes."""
+    planes, _, _ = planes_of_slices(roi, stack, gaps=True)
+    return {
+        k
+        for k, plane in planes.items()
+        if len(plane.contours) > 1 or has_channel(stack.to_pixels(plane.contours[0], k))
+    }
