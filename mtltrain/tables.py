@@ -191,13 +191,10 @@ def verdicts(metrics: Mapping[str, Any]) -> list[str]:
         if gap["value"] is None or gap["low"] is None or p is None:
             found.append(f"{pair}: undefined ({gap['reason'] or 'too few lesions'}).")
             continue
-        told = f"AUC {gap['value']:+.3f} (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), p {_p(p)}"
+        told = f"AUC {gap['value']:+.3f} (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), "
+        told += f"p = {_cell('p', p)}".replace("= <", "<")
         found.append(f"{pair}: {told}: {'no difference shown' if p >= 0.05 else 'a difference in these lesions'}.")
     return found
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def run_name(run: str) -> str:

@@ -106,7 +106,7 @@ def examine_manifest(path: str | os.PathLike[str]) -> Examined:
             columns = read_columns(file)
             drafts, problems = read_rows(file, columns, _root(path))
     except InputError as error:
-        raise _placed([error], path) from None
+        raise Problems(_placed([error], path)) from None
     except UnicodeDecodeError:
         raise encoding_problem(path) from None
     except OSError as error:
@@ -139,7 +139,7 @@ def _assemble(path: Path, columns: Columns, drafts: list[Draft], unread: list[In
     counts = () if problems else class_notes(rows, classes)
     notes = map(one_line, (*column_notes(columns, has_split), *aux_notes, *counts))
     manifest = Manifest(path, with_aux(usable, columns, levels), classes, levels, has_split, tuple(notes))
-    return Examined(manifest, _placed(problems, path).problems, len(rows))
+    return Examined(manifest, _placed(problems, path), len(rows))
 
 
 def _without_problems(drafts: list[Draft], problems: list[InputError]) -> list[Draft]:
@@ -159,10 +159,10 @@ def _root(path: Path) -> Path:
     return Path(os.path.abspath(path)).parent
 
 
-def _placed(problems: Iterable[InputError], path: Path) -> Problems:
+def _placed(problems: Iterable[InputError], path: Path) -> tuple[InputError, ...]:
     """The problems in the order of their lines, placed in the manifest where they are not about another file."""
     flat = [inner for p in problems for inner in (p.problems if isinstance(p, Problems) else (p,))]
     placed = [p.at(where=path.name) for p in sorted(flat, key=lambda p: p.row or 0)]
     if len(placed) >= PROBLEMS_MAX:
         placed.append(InputError(f"there are {len(placed)} problems or more", "mend these first", path.name))
-    return Problems(placed)
+    return tuple(placed)

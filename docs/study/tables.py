@@ -10,6 +10,7 @@ from typing import Any
 import characteristics
 import pandas as pd
 from comparisons import Comparison, each_run, row, seeds, versus
+from design import START
 from formulas import Interval, detectable, holm, side
 
 HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ LOOK = 0.025
 NAMES = {"lidc": "LIDC (real)", "agc": "AGC (simulated)", "ggn": "GGN (simulated)"}
 NETWORKS = {"alexnet": "AlexNet", "lite0": "lite0"}
 STARTS = {"ri": "random", "tl": "ImageNet"}
-PRIMARY = [(cohort, backbone, start) for cohort in NAMES for backbone, start in (("alexnet", "ri"), ("lite0", "tl"))]
+PRIMARY = [(cohort, backbone, start) for cohort in NAMES for backbone, start in START.items()]
 PAPER = {
     "agc": {
         "mtl-tl": (0.842, 0.793, 0.820, 0.756),
@@ -135,7 +136,7 @@ def ablations(cohorts: Cohorts) -> str:
     for variant, name in VARIANTS.items():
         single = variant if variant.startswith("patients") else "main"
         rows += _against("lidc", "alexnet", f"{variant}/mtl-ri", f"{single}/stl-ri", cohorts, name)
-    return _table(["variant of MTL", "seeds × folds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p", *WITHIN], rows)
+    return _compared(rows, "variant of MTL", "AUC MTL", "AUC STL")
 
 
 def control(cohorts: Cohorts) -> str:
@@ -145,9 +146,7 @@ def control(cohorts: Cohorts) -> str:
         *("lidc", "alexnet", "main/mtl-ri", "shuffled/mtl-ri", cohorts),
         "MTL, true labels, against MTL, shuffled labels",
     )
-    return _table(
-        ["", "seeds × folds", "AUC of the first", "AUC of the second", "difference (95 % CI)", "p", *WITHIN], rows
-    )
+    return _compared(rows)
 
 
 def wiring(cohorts: Cohorts) -> str:
@@ -158,9 +157,7 @@ def wiring(cohorts: Cohorts) -> str:
         pairs = (("m = 1 against STL", "m10/mtl", "main/stl"), ("MTL against m = 1", "main/mtl", "m10/mtl"))
         for name, first, second in pairs:
             rows += _against(cohort, net, f"{first}-{start}", f"{second}-{start}", cohorts, f"{place}: {name}")
-    return _table(
-        ["", "seeds × folds", "AUC of the first", "AUC of the second", "difference (95 % CI)", "p", *WITHIN], rows
-    )
+    return _compared(rows)
 
 
 def random_lite0(cohorts: Cohorts) -> str:
@@ -168,7 +165,7 @@ def random_lite0(cohorts: Cohorts) -> str:
     rows = []
     for cohort, name in NAMES.items():
         rows += _against(cohort, "lite0", "main/mtl-ri", "main/stl-ri", cohorts, name)
-    return _table(["cohort", "seeds × folds", "AUC MTL", "AUC STL", "difference (95 % CI)", "p", *WITHIN], rows)
+    return _compared(rows, "cohort", "AUC MTL", "AUC STL")
 
 
 def sizes(cohorts: Cohorts) -> str:
@@ -213,6 +210,13 @@ def _against(cohort: str, net: str, first: str, second: str, cohorts: Cohorts, n
     size = f"{len(found.seeds)} × {len(found.folds)}"
     aucs = [f"{value:.3f}" for value in (found.first, found.second)]
     return [[name, size, *aucs, _signed(found.gap), _p(found.gap.p), _own(found), _signed(found.within)]]
+
+
+def _compared(
+    rows: list[list[str]], what: str = "", first: str = "AUC of the first", second: str = "AUC of the second"
+) -> str:
+    """Rows of `_against` under their titles."""
+    return _table([what, "seeds × folds", first, second, "difference (95 % CI)", "p", *WITHIN], rows)
 
 
 def _own(one: Comparison) -> str:
