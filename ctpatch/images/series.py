@@ -155,16 +155,18 @@ def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> l
 
 def _scaled(slices: list[Slice], accept: Set[str]) -> list[Slice]:
     """The slices, refused where they are HU + 1024 whose RescaleIntercept was lost on the way."""
-    unscaled = all(not piece.format.signed and (piece.slope, piece.intercept) == (1, 0) for piece in slices)
-    if slices and unscaled and "units" not in accept:
-        middle = slices[len(slices) // 2]
-        hu = np.empty((0, 0), np.float32)
-        with contextlib.suppress(InputError):  # a damaged slice is told of where a patch needs it
-            hu = middle.read_hu((0, middle.shape[0]), (0, middle.shape[1]))
-        if hu.size and has_lost_intercept(hu):
-            found = "RescaleIntercept is 0 and the pixels look like HU + 1024 (air at 0 to 200, tissue about 1050)"
-            do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
-            raise InputError(found, do, middle.path, kind="units")
+    scaled = any(piece.format.signed or (piece.slope, piece.intercept) != (1, 0) for piece in slices)
+    if not slices or scaled or "units" in accept:
+        return slices
+    middle = slices[len(slices) // 2]
+    try:
+        hu = middle.read_hu((0, middle.shape[0]), (0, middle.shape[1]))
+    except InputError:  # it is damaged: told of where a patch needs it
+        return slices
+    if has_lost_intercept(hu):
+        found = "RescaleIntercept is 0 and the pixels look like HU + 1024 (air at 0 to 200, tissue about 1050)"
+        do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
+        raise InputError(found, do, middle.path, kind="units")
     return slices
 
 
