@@ -123,6 +123,9 @@ class OwnProcess:
         if self._pool is None:
             self._pool = processes(1, self._quiet, self._idle_s)
         answer = submit(self._pool, function, *arguments)
+        # In the place of a process that was idle, or has grown, loky starts another when it is asked and waits for
+        # those it knew before: the death of that one would never be heard of (loky 3.6.0). Asked again it looks again.
+        submit(self._pool, int)
         try:
             return answer.result()
         except BrokenProcessPool as death:

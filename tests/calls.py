@@ -1,9 +1,13 @@
 """Calls that the tests have worker processes make, and what can be told of them afterwards."""
 
 import ctypes
+import faulthandler
 import os
 import signal
+import sys
 import time
+import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +25,21 @@ def square(number, folder="", deaths=0, seconds=0.0):
         if before < deaths:
             os.kill(os.getpid(), signal.SIGKILL)
     return number * number
+
+
+def dwell(number, folder, seconds):
+    """A call that notes when it begins."""
+    Path(folder, f"{number}.0.{os.getpid()}").touch()
+    time.sleep(seconds)
+    return number
+
+
+def last(number, folder, others):
+    """A call that notes when it is made, the first of which waits for that of so many others."""
+    if number == 0:
+        awaited(lambda: len(made(folder)) >= others)
+    Path(folder, f"{number}").touch()
+    return number
 
 
 def pid_of(number):
@@ -51,11 +70,42 @@ def grow(number, kept=[]):  # noqa: B006 - it is to grow
     return number
 
 
+def in_fork(function):
+    """How a function ends in a forked process: the number that it returns, or minus the signal that killed it.
+
+    One that hangs says where and is ended by SIGALRM: a fork of a process with threads has their locks as they were.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of just that
+        child = os.fork()
+    if not child:
+        faulthandler.dump_traceback_later(BOUNDED_S, file=sys.__stderr__)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(BOUNDED_S + 1)
+        status = 99
+        try:
+            answer = function()
+            status = answer if isinstance(answer, int) else 0
+        except BaseException:
+            traceback.print_exc(file=sys.__stderr__)
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def awaited(condition):
+    """Wait until it holds."""
+    end = time.monotonic() + BOUNDED_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def made(folder):

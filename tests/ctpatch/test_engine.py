@@ -6,11 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import joblib
 import pytest
-from calls import BOUNDED_S, alive, crash, fail, made, pid_of, square
+from calls import BOUNDED_S, alive, awaited, crash, fail, grow, made, pid_of, square
 
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD
@@ -211,6 +212,21 @@ def test_own_process_names_its_death_and_is_started_again():
     last = process(pid_of, 0)
     process.close()
     assert not alive(last)
+
+
+@pytest.mark.parametrize("left", ["idle", "grown"])
+def test_the_death_of_one_that_has_replaced_another_is_told(left, tmp_path):
+    """loky 3.6.0 starts it while it waits for those that it knew before."""
+    if left == "grown":
+        pytest.importorskip("psutil")
+    with closing(OwnProcess(idle_s=0.2 if left == "idle" else None)) as process:
+        first = process(pid_of, 0)
+        if left == "grown":
+            process(grow, 0)
+        awaited(lambda: not alive(first))
+        with pytest.raises(WorkerDied, match="killed by signal 9"):
+            process(square, 1, str(tmp_path), 1)
+        assert process(square, 2) == 4
 
 
 def test_own_process_serves_a_thread():
