@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import stores
@@ -122,8 +122,9 @@ def _end(until: str | None) -> float:
     if until is None:
         return float("inf")
     hours, minutes = map(int, until.split(":"))
-    midnight = datetime.now().astimezone().replace(hour=0, minute=0, second=0, microsecond=0).timestamp()
-    return midnight + 3600 * hours + 60 * minutes
+    now = datetime.now().astimezone()
+    end = now.replace(hour=hours, minute=minutes, second=0, microsecond=0)
+    return (end if end > now else end + timedelta(days=1)).timestamp()
 
 
 def _tell(line: str) -> None:
