@@ -4,6 +4,7 @@
 """
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +12,6 @@ settings.register_profile("ci", derandomize=True)
 settings.register_profile("long", max_examples=4000)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# started in the background of a script a process ignores Ctrl-C, and so would those that the tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -14,7 +14,7 @@ import clusters
 import cohort
 import faraway
 import pytest
-from calls import BOUNDED_S, alive, fail, made, pid_of, square
+from calls import BOUNDED_S, alive, awaited, dwell, fail, last, made, pid_of, square
 
 import ctpatch.build.run
 from ctpatch.build import cluster as cluster_module
@@ -120,11 +120,12 @@ def test_calls_are_handed_out_as_they_are_made_and_called_back(two, tmp_path):
     def calls():
         for n in range(100):
             taken.append(n)
-            yield n, str(tmp_path), 0, 0.2
+            yield n, str(tmp_path), 60.0 * (n > 0)
 
-    answers = ClusterRunner(two.address).run(square, calls())
+    answers = ClusterRunner(two.address).run(dwell, calls())
     assert next(answers) == 0
     assert len(taken) <= 3 * AHEAD + 4
+    awaited(lambda: len(made(tmp_path)) == 4)  # who is not at work is kept
     answers.close()
     before = made(tmp_path)
     assert not any(map(alive, clusters.pids(before)))
@@ -134,10 +135,8 @@ def test_calls_are_handed_out_as_they_are_made_and_called_back(two, tmp_path):
 
 def test_a_slow_call_keeps_nobody_waiting(two, tmp_path):
     """While the first is at work, many of the others are done; the order stays."""
-    answers = ClusterRunner(two.address).run(square, ((n, str(tmp_path), 0, 1.5 * (n == 0)) for n in range(30)))
-    assert next(answers) == 0
-    assert len(made(tmp_path)) > 25
-    assert list(answers) == [n * n for n in range(1, 30)]
+    answers = ClusterRunner(two.address).run(last, ((n, str(tmp_path), 26) for n in range(30)))
+    assert list(answers) == list(range(30))
 
 
 def test_an_exception_ends_the_run(two):
@@ -389,9 +388,7 @@ def test_224_interrupted(two, manifest, plain, tmp_path):
     command = [sys.executable, "-c", SLOWLY, str(at_work), *words(manifest, out, two.address)]
     environment = {**os.environ, "PYTHONPATH": two.cluster.environment["PYTHONPATH"]}
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    while len(made(at_work)) < 3:
-        assert parent.poll() is None
-        time.sleep(0.05)
+    awaited(lambda: len(made(at_work)) == 3 or parent.poll() is not None)
     start = time.monotonic()
     parent.send_signal(signal.SIGINT)
     _, err = parent.communicate(timeout=BOUNDED_S)

@@ -7,12 +7,12 @@ import errno
 import io
 import os
 import signal
-import warnings
 from pathlib import Path
 
 import awkward
 import cohort
 import pytest
+from calls import in_fork
 
 from ctpatch.store.disk import Sink
 
@@ -169,7 +169,7 @@ def test_112_113_killed_at_each_kind_of_call(manifest, plain, calls, tmp_path, s
     often = range(0, len(calls), 7)
     for at in sorted({*rare, *often})[share::SHARES]:
         out.unlink(missing_ok=True)
-        assert died(lambda at=at: killed_build(manifest, out, at)) == signal.SIGKILL, (at, calls[at])
+        assert in_fork(lambda at=at: killed_build(manifest, out, at)) == -signal.SIGKILL, (at, calls[at])
         assert out.exists() == (at > done), (at, calls[at])
         assert not out.exists() or out.read_bytes() == plain
         resumes(manifest, out, plain)
@@ -178,16 +178,3 @@ def test_112_113_killed_at_each_kind_of_call(manifest, plain, calls, tmp_path, s
 def killed_build(manifest, out, at):
     Disk(out.parent, at, killed).install(pytest.MonkeyPatch())
     build(manifest, out)
-
-
-def died(function):
-    """The signal that ends the function in a forked process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # on forks of processes with threads
-        child = os.fork()
-    if child == 0:
-        try:
-            function()
-        finally:
-            os._exit(0)
-    return os.WTERMSIG(os.waitpid(child, 0)[1])

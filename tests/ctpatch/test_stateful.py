@@ -11,12 +11,12 @@ import random
 import shutil
 import signal
 import tempfile
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import cohort
 import pytest
+from calls import in_fork
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -169,7 +169,7 @@ class Builds(RuleBasedStateMachine):
             self.refused(problem, lambda: self.build())
             return
         if killed:
-            assert in_child(lambda: self.build(stop)) == signal.SIGKILL
+            assert in_fork(lambda: self.build(stop)) == -signal.SIGKILL
         else:
             with pytest.raises(Stop):
                 self.build(stop)
@@ -260,21 +260,6 @@ class Builds(RuleBasedStateMachine):
         self.store, self.finished, self.begun = undisturbed(self.plan), {}, None
         assert self.out.read_bytes() == self.store
         assert not self.parts.exists()
-
-
-def in_child(act: Callable[[], object]) -> int:
-    """The signal that ends the act in a forked process."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # on forks of processes with threads
-        child = os.fork()
-    if not child:
-        signal.alarm(60)  # a child that hangs is a failure, not a test that never ends
-        try:
-            act()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
 
 
 BuildsTest = Builds.TestCase

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from calls import in_fork
 from torch.utils.data import DataLoader
 from toystore import CLASSES, LEVELS, discs, write_store
 
@@ -83,16 +84,14 @@ def call_refused(call, capfd, says, status=2):
 
 def in_child(prepare, call):
     """The command's end in a forked child: 0, 1, 2, or minus the signal that killed it."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            with open(os.devnull, "w") as null:
-                os.dup2(null.fileno(), 1)
-            prepare()
-            os._exit(main(call))
-        finally:
-            os._exit(99)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def act():
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+        prepare()
+        return main(call)
+
+    return in_fork(act)
 
 
 def die(*args, **kwargs):
