@@ -17,6 +17,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -252,12 +253,32 @@ def _connected(address: str) -> Client:
 
 def _begun(address: str) -> Client:
     """Dask gives its event loop ten seconds to begin, and then fails an assertion: a machine that stalls needs more."""
-    from distributed import Client
-
     for _ in range(2):
         with suppress(AssertionError):
-            return Client(address, timeout=CONNECT_S, set_as_default=False)
+            return _client_class()(address, timeout=CONNECT_S, set_as_default=False)
     raise CtpatchError("Dask's event loop does not begin within 10 s: this machine has no time for it; run again")
+
+
+@cache
+def _client_class() -> type[Client]:
+    from distributed import Client
+
+    class ClosedClient(Client):
+        """One that is closed where it cannot start.
+
+        Dask leaves it to the garbage collector (distributed 2026.8.0), which closes it at any time: where that is while
+        the next one starts, both want the same lock, in one thread, and wait for good.
+        """
+
+        def start(self, **words: Any) -> None:
+            try:
+                super().start(**words)
+            except BaseException:
+                with suppress(Exception):  # the first error is worth more
+                    self.close()
+                raise
+
+    return ClosedClient
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Builds on a Dask cluster of real processes, some of which are killed (cases 218-224)."""
 
 import functools
+import gc
 import os
 import re
 import signal
@@ -248,6 +249,25 @@ def test_220_a_scheduler_that_is_not_there(manifest, tmp_path, monkeypatch, addr
     refused(result, 2, r".*the Dask scheduler cannot be reached \(.*\)\. Do: give --scheduler the address .*")
     assert time.monotonic() - start < BOUNDED_S
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["nonsense", "quux://127.0.0.1:9", "tcp://127.0.0.1:9"])
+def test_220_one_that_failed_is_no_garbage_while_the_next_begins(manifest, tmp_path, monkeypatch, address):
+    """Dask's closing of it and its start of the next one take the same lock, in one thread."""
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 0.5)
+    begin = distributed.utils.LoopRunner._start_unlocked
+
+    def start(runner):
+        gc.collect()
+        begin(runner)
+
+    monkeypatch.setattr(distributed.utils.LoopRunner, "_start_unlocked", start)
+    gc.disable()
+    try:
+        for _ in range(2):
+            refused(build(manifest, tmp_path / "o.h5", address), 2, ".*the Dask scheduler cannot be reached .*")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("late", [1, 2])
