@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.1
+_ASK_AGAIN_S = 1.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 Call = tuple[Any, ...]
@@ -118,15 +119,15 @@ class OwnProcess:
         WorkerDied
             When the process ended instead.
         """
-        from joblib.externals.loky import BrokenProcessPool
+        from joblib.externals.loky import BrokenProcessPool, wait
 
-        if self._pool is None:
-            self._pool = processes(1, self._quiet, self._idle_s)
-        answer = submit(self._pool, function, *arguments)
-        # In the place of a process that was idle, or has grown, loky starts another when it is asked and waits for
-        # those it knew before: the death of that one would never be heard of (loky 3.6.0). Asked again it looks again.
-        submit(self._pool, int)
+        pool = self._pool = self._pool or processes(1, self._quiet, self._idle_s)
+        answer = submit(pool, function, *arguments)
         try:
+            # In the place of a process that was idle, or has grown, loky starts another when it is asked, and waits for
+            # those it knew before: it would never hear of that one's death (loky 3.6.0). Asked again it looks again.
+            if wait([answer], _ASK_AGAIN_S).not_done:
+                submit(pool, int)
             return answer.result()
         except BrokenProcessPool as death:
             self.close()
