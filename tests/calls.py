@@ -79,9 +79,10 @@ def in_fork(function):
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of just that
         child = os.fork()
     if not child:
-        faulthandler.dump_traceback_later(BOUNDED_S, file=sys.__stderr__)
+        # not dump_traceback_later, which waits for pytest's own, whose thread is not in the child
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(BOUNDED_S + 1)
+        faulthandler.register(signal.SIGALRM, file=sys.__stderr__, chain=True)
+        signal.alarm(BOUNDED_S)
         status = 99
         try:
             answer = function()
