@@ -7,11 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from calls import BOUNDED_S
+from calls import BOUNDED_S, awaited
 
 TESTS = Path(__file__).resolve().parent
 WITHOUT_CTPATCH = "import sys; sys.modules['ctpatch'] = None; "
@@ -45,7 +44,8 @@ class Cluster:
         self.scheduler = self._start(
             WITHOUT_CTPATCH + SCHEDULER, "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)
         )
-        self.address = json.loads(_awaited(file))["address"]
+        awaited(lambda: file.exists() and file.read_text())
+        self.address = json.loads(file.read_text())["address"]
 
     def worker(self, *options: str, before: str = "") -> subprocess.Popen[bytes]:
         """Start a worker; `before` is run first in its process."""
@@ -71,15 +71,6 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _awaited(file: Path, seconds: float = BOUNDED_S) -> str:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if file.exists() and (text := file.read_text()):
-            return text
-        time.sleep(0.02)
-    raise TimeoutError(file)
 
 
 def workers(address: str, count: int) -> None:

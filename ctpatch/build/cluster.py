@@ -17,7 +17,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -259,7 +258,6 @@ def _begun(address: str) -> Client:
     raise CtpatchError("Dask's event loop does not begin within 10 s: this machine has no time for it; run again")
 
 
-@cache
 def _client_class() -> type[Client]:
     from distributed import Client
 

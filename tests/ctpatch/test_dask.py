@@ -409,6 +409,7 @@ def test_224_interrupted(two, manifest, plain, tmp_path):
     environment = {**os.environ, "PYTHONPATH": two.cluster.environment["PYTHONPATH"]}
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     awaited(lambda: len(made(at_work)) == 3 or parent.poll() is not None)
+    assert parent.poll() is None
     start = time.monotonic()
     parent.send_signal(signal.SIGINT)
     _, err = parent.communicate(timeout=BOUNDED_S)

@@ -3,10 +3,10 @@
 import contextlib
 import io
 import threading
-import time
 
 import pytest
 import torch
+from calls import awaited
 
 from mtltrain import checkpoints
 from mtltrain.checkpoints import Saver, load_checkpoint
@@ -152,8 +152,7 @@ def test_a_full_disk_ends_the_training_at_the_next_epoch(tmp_path, monkeypatch):
     saver.wait()
     monkeypatch.setattr(checkpoints, "save_checkpoint", full)
     training.epoch(best=True)
-    while not saver._writing[0].done():
-        time.sleep(0.001)
+    awaited(saver._writing[0].done)
     with pytest.raises(OSError, match="No space left"):
         training.epoch()
     assert files(tmp_path) == {"best.pt": 1, "last.pt": 1}
