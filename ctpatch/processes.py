@@ -16,18 +16,18 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-    from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+    from joblib.externals.loky import BrokenProcessPool
 
 _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.1
 _ASK_AGAIN_S = 1.0
+_PASSED_ON_S = 1.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 Call = tuple[Any, ...]
@@ -47,8 +47,8 @@ class WorkerDied(Exception):
         return cls(f"killed by signal {-code}" if code < 0 else f"exit status {code}")
 
 
-def processes(count: int, quiet: bool = False, idle_s: float | None = None) -> ProcessPoolExecutor:
-    """Processes that end when this one does, however that ends; `submit` starts them.
+class Processes:
+    """Processes that end when this one does, however that ends; calls start them.
 
     Parameters
     ----------
@@ -58,26 +58,53 @@ def processes(count: int, quiet: bool = False, idle_s: float | None = None) -> P
     idle_s : float, optional
         For how long one without a call is kept; for good unless given. The next call starts another.
     """
-    from joblib.externals.loky import ProcessPoolExecutor
 
-    if multiprocessing.current_process().daemon:  # as Dask's workers are: such may have no children, lest these be left
-        multiprocessing.current_process().daemon = False
-    # the signal comes when the *thread* ends that started the process: only the main one ends with this process
-    by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    # where psutil is installed, as with Dask, loky replaces a process that has grown by 300 MB, and says so
-    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
-    start = partial(_end_with, os.getpid(), by_signal, quiet)
-    return ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ONE_THREAD)
+    def __init__(self, count: int, quiet: bool = False, idle_s: float | None = None) -> None:
+        from joblib.externals.loky import ProcessPoolExecutor
 
+        if (
+            multiprocessing.current_process().daemon
+        ):  # as Dask's workers are: such may have no children, lest these stay
+            multiprocessing.current_process().daemon = False
+        # the signal comes when the *thread* ends that started the process: only the main one ends with this process
+        by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
+        # where psutil is installed, as with Dask, loky replaces a process that has grown by 300 MB, and says so
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
+        start = partial(_end_with, os.getpid(), by_signal, quiet)
+        self._pool = ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ONE_THREAD)
+        self._lock, self._ended, self._last = threading.Lock(), False, Future[Any]()
+        self._last.set_result(None)
 
-def submit(pool: ProcessPoolExecutor, function: Function, *arguments: Any) -> Future[Any]:
-    """Hand out a call. Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning."""
-    resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(function, *arguments)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def submit(self, function: Function, *arguments: Any) -> Future[Any]:
+        """Hand out a call, which nobody makes once they have been told to end.
+
+        Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning.
+        """
+        resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with self._lock:
+                if self._ended:
+                    return Future()
+                self._last = self._pool.submit(function, *arguments)
+                return self._last
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def end(self) -> None:
+        """End them, whatever they are doing.
+
+        A call that loky's manager thread has not passed on yet would end that thread with a KeyError, and its traceback
+        on standard error, so the last one is waited for; it takes milliseconds (loky 3.6.0).
+        """
+        with self._lock:
+            self._ended = True
+        patience = time.monotonic() + _PASSED_ON_S
+        try:
+            while not (self._last.running() or self._last.done()) and time.monotonic() < patience:
+                time.sleep(0.001)
+        finally:
+            self._pool.shutdown(kill_workers=True)
 
 
 def _end_with(parent: int, by_signal: bool, quiet: bool) -> None:
@@ -109,7 +136,7 @@ class OwnProcess:
 
     def __init__(self, quiet: bool = False, idle_s: float | None = None) -> None:
         self._quiet, self._idle_s = quiet, idle_s
-        self._pool: ProcessPoolExecutor | None = None
+        self._pool: Processes | None = None
 
     def __call__(self, function: Function, *arguments: Any) -> Any:
         """The function's result, or the exception it raised.
@@ -121,13 +148,13 @@ class OwnProcess:
         """
         from joblib.externals.loky import BrokenProcessPool, wait
 
-        pool = self._pool = self._pool or processes(1, self._quiet, self._idle_s)
-        answer = submit(pool, function, *arguments)
+        pool = self._pool = self._pool or Processes(1, self._quiet, self._idle_s)
+        answer = pool.submit(function, *arguments)
         try:
             # In the place of a process that was idle, or has grown, loky starts another when it is asked, and waits for
             # those it knew before: it would never hear of that one's death (loky 3.6.0). Asked again it looks again.
             if wait([answer], _ASK_AGAIN_S).not_done:
-                submit(pool, int)
+                pool.submit(int)
             return answer.result()
         except BrokenProcessPool as death:
             self.close()
@@ -141,4 +168,4 @@ class OwnProcess:
         """End the process."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.shutdown(kill_workers=True)
+            pool.end()

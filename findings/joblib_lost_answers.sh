@@ -3,7 +3,7 @@
 #
 # Guess: `Parallel(return_as="generator")` gives the finished answers in order and raises at the call that was killed.
 # Seen: see the last line: the exception comes at the next fetch, however many finished answers wait.
-# Behind it here: ctpatch/build/engine.py (_in_workers): whoever was handed out and has no answer is made again.
+# Behind it here: ctpatch/build/workers.py (in_workers): whoever was handed out and has no answer is made again.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

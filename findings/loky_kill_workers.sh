@@ -6,7 +6,7 @@
 # Seen: with pre_dispatch="4*n_jobs" and two workers the thread ExecutorManagerThread dies of `KeyError: 7` (its traceback
 #       comes on stderr) each time; with "2*n_jobs", the default, never. The queue takes 2 * n_jobs + 1 calls: what is
 #       handed out beyond that is still numbered in a list whose entries the kill has removed.
-# Behind it here: ctpatch/build/engine.py (AHEAD).
+# Behind it here: ctpatch/build/workers.py (AHEAD) and ctpatch/processes.py (Processes.end).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

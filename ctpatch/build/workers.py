@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from joblib import Parallel, ParallelBackendBase, delayed
 from joblib.externals.loky import BrokenProcessPool
 
-from ..processes import Call, Function, OwnProcess, WorkerDied, processes, submit
+from ..processes import Call, Function, OwnProcess, Processes, WorkerDied
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -105,11 +105,11 @@ class _Workers(ParallelBackendBase):
         return n_jobs
 
     def configure(self, n_jobs: int = 1, parallel: Parallel | None = None, **_: Any) -> int:
-        self.parallel, self._pool = parallel, processes(n_jobs)
+        self.parallel, self._processes = parallel, Processes(n_jobs)
         return n_jobs
 
     def submit(self, func: Function, callback: Callable[[Future[Any]], None] | None = None) -> Future[Any]:
-        answer = submit(self._pool, func)
+        answer = self._processes.submit(func)
         if callback:
             answer.add_done_callback(callback)
         return answer
@@ -118,7 +118,7 @@ class _Workers(ParallelBackendBase):
         return out.result()
 
     def terminate(self) -> None:
-        self._pool.shutdown(kill_workers=True)
+        self._processes.end()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         self.terminate()

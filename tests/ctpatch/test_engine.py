@@ -12,6 +12,7 @@ from pathlib import Path
 import joblib
 import pytest
 from calls import BOUNDED_S, alive, awaited, crash, fail, grow, made, pid_of, square
+from joblib.externals.loky import process_executor
 
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD
@@ -56,6 +57,22 @@ def test_calls_are_handed_out_as_they_are_made():
     assert next(answers) == 0
     assert len(taken) <= 2 * AHEAD + 4
     answers.close()
+
+
+def test_a_run_that_is_closed_while_loky_has_yet_to_pass_a_call_on_ends_without_a_word(monkeypatch):
+    """Its thread would look for what the closing took away: a KeyError, which is printed (pytest fails by it)."""
+    thread = process_executor._ExecutorManagerThread
+    take = thread.process_result_item
+
+    def take_and_dwell(self, item):
+        take(self, item)  # joblib hands out another call meanwhile
+        deadline = time.monotonic() + 0.5
+        while not self.executor_flags.shutdown and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(thread, "process_result_item", take_and_dwell)
+    with closing(LocalRunner(2).run(square, ((n, "", 0, 0.05) for n in range(100)))) as answers:
+        assert next(answers) == 0
 
 
 def test_an_exception_ends_the_run(tmp_path):
