@@ -4,10 +4,10 @@
     python benchmarks/bench.py [--against PYTHON] [--sts FOLDER] [--demo MANIFEST] [--repeats 7] [--whole]
 
 One JSON line a row. `lesion` rows: one training lesion out of 512 × 512 × 300, built again and again within a process
-that has built it before, so without imports and with warm caches; the pipelines take turns. ctpatch makes 300 patches
-and writes them durably; the others make 100 and write nothing (peers.py). `cohort` rows: whole commands, two workers,
-over the sarcomas at `--sts` (17 lesions of each, all the same, for more are not at hand) and over the simulated
-cohort of `--demo`. Times are medians and peaks maxima; a ratio is how many times ctpatch's wall time of the run.
+that has built it before, so without imports and with warm caches; ctpatch and one other take turns. ctpatch makes 300
+patches and writes them durably; the others make 100 and write nothing (peers.py). `cohort` rows: whole commands, two
+workers, over the sarcomas at `--sts` (17 lesions of each, all the same, for more are not at hand) and the simulated
+cohort of `--demo`. Times are medians and peaks maxima; a ratio is how many times ctpatch's wall time of the same turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,51 +103,57 @@ class Side:
         }
 
 
-def sides(python: Sequence[str], scratch: Path, repeats: int, whole: bool) -> list[Side]:
-    """The pipelines; `python` is this checkout's interpreter and the earlier commit's, where it is given."""
+def builds(python: Sequence[str], scratch: Path, repeats: int) -> list[Side]:
+    """ctpatch with and without pictures; `python` is this checkout's interpreter and the earlier commit's, if given."""
     found = []
     for pictures in ([], ["--no-rgb"]):
         for name, interpreter in zip(("ctpatch", EARLIER), python, strict=False):
             words = [str(scratch / f"{name}{len(pictures)}.h5"), *pictures]
             found.append(Side(" ".join([name, *pictures]), [interpreter, "-c", CTPATCH + ANSWER, *words], repeats))
-    for peer in ("simpleitk", "torchio", "monai"):
-        for way in ("first", "whole")[: 1 + whole]:
-            words = [python[0], "-c", PEER + ANSWER, str(HERE), peer, way]
-            found.append(
-                Side(
-                    f"{peer} {'crop first' if way == 'first' else 'whole volume'}",
-                    words,
-                    min(repeats, 3) if way == "first" else 1,
-                )
-            )
     return found
 
 
+def meetings(python: Sequence[str], scratch: Path, repeats: int, whole: bool) -> Iterator[list[Side]]:
+    """Who takes turns: ctpatch and its earlier self; then it and one other at a time, for some leave a cold cache."""
+    yield builds(python, scratch, repeats)
+    for peer in ("simpleitk", "torchio", "monai"):
+        for way in ("first", "whole")[: 1 + whole]:
+            times = 1 if way == "whole" else repeats if peer == "simpleitk" else min(repeats, 3)
+            words = [python[0], "-c", PEER + ANSWER, str(HERE), peer, way]
+            name = f"{peer} {'crop first' if way == 'first' else 'whole volume'}"
+            yield [*builds(python[:1], scratch, times), Side(name, words, times)]
+
+
 def bench_lesion(scratch: Path, python: Sequence[str], repeats: int, whole: bool) -> None:
-    """One lesion by every pipeline, in turn."""
+    """One lesion by every pipeline."""
     from lesion import write_input
 
     for size, slices in SLICES.items():
         (scratch / size).mkdir()
         write_input(scratch / size, slices)
-    running = sides(python, scratch, repeats, whole)
+    for number, running in enumerate(meetings(python, scratch, repeats, whole)):
+        for name, row in in_turn(running, scratch).items():
+            if number == 0 or not name.startswith("ctpatch"):
+                tell("lesion", row)
+
+
+def in_turn(running: list[Side], scratch: Path) -> dict[str, dict[str, object]]:
+    """The rows of pipelines that take turns, with how many times ctpatch's wall time of the same turns each took."""
     for side in running:
         side.start(scratch)
-    for number in range(repeats):
+    for number in range(max(side.repeats for side in running)):
         for side in running:
             if number < side.repeats:
                 side.build(scratch / "large")
     rows = {side.name: side.row() for side in running}
     for name, row in rows.items():
-        base = {"hu_": rows.get("ctpatch --no-rgb", {}), "rgb_": rows["ctpatch"]}
+        base = {"rgb_": rows["ctpatch"], "hu_": rows["ctpatch --no-rgb"]}
         if name.startswith(EARLIER):
             base = {"": rows[name.replace(EARLIER, "ctpatch")]}
-        ratios = {
-            f"{key}ratio": round(row["wall_ms"] / of["wall_ms"], 2)
-            for key, of in base.items()
-            if "wall_ms" in row and "wall_ms" in of
-        }
-        tell("lesion", row | ({} if name.startswith("ctpatch") else ratios))
+        for key, of in base.items():
+            if not name.startswith("ctpatch") and "wall_ms" in row and "wall_ms" in of:
+                row[f"{key}ratio"] = round(row["wall_ms"] / of["wall_ms"], 2)
+    return rows
 
 
 def bench_cohort(name: str, manifest: Path, scratch: Path, python: Sequence[str], repeats: int) -> None:
@@ -196,9 +202,10 @@ def tell(kind: str, row: dict[str, object]) -> None:
 def main() -> None:
     """Parse, and run what there is input for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--against", help="the interpreter of an environment with the earlier commit")
-    parser.add_argument("--sts", type=Path, default=STS)
-    parser.add_argument("--demo", type=Path)
+    path = os.path.abspath  # the pipelines run in another folder; an environment's links are kept
+    parser.add_argument("--against", type=path, help="the interpreter of an environment with the earlier commit")
+    parser.add_argument("--sts", type=path, default=STS)
+    parser.add_argument("--demo", type=path)
     parser.add_argument("--repeats", type=int, default=7, help="of ctpatch's lesion; the slow ones take three at most")
     parser.add_argument("--rows", choices=("lesion", "sts", "demo"), nargs="+", default=("lesion", "sts", "demo"))
     parser.add_argument("--whole", action="store_true", help="also resample the whole volume: minutes, and tens of GB")
@@ -208,10 +215,9 @@ def main() -> None:
         scratch = Path(folder)
         if "lesion" in arguments.rows:
             bench_lesion(scratch, python, arguments.repeats, arguments.whole)
-        if "sts" in arguments.rows and arguments.sts.is_dir():
-            bench_cohort(
-                "sts", sts_manifest(arguments.sts.resolve(), scratch / "sts"), scratch, python, arguments.repeats
-            )
+        if "sts" in arguments.rows and Path(arguments.sts).is_dir():
+            manifest = sts_manifest(Path(arguments.sts), scratch / "sts")
+            bench_cohort("sts", manifest, scratch, python, arguments.repeats)
         if "demo" in arguments.rows and arguments.demo:
             bench_cohort("demo", arguments.demo, scratch, python, min(arguments.repeats, 3))
 
