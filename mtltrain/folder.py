@@ -77,7 +77,8 @@ def fit_folder(
         cohort = read_cohort(store, positive, order, settings.device, named(settings.backbone).normalisation)
         table, tasks = select(cohort, settings.chosen_tasks)
         _refuse_misuse(archs, len(table), tasks, weights)
-        settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
+        if any(arch.endswith("tl") for arch in archs):
+            settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
         runs = [fit.Run(arch, seed, settings, cohort, tasks) for seed in seeds for arch in archs]
         start = _pretrained([run for run in _unfinished(runs, out) if run.arch.endswith("tl")], weights)
         config = {
@@ -202,7 +203,10 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
     path = out / "config.json"
     if path.exists():
         old = read_json(path)
-        fit.refuse_difference(old, {key: config[key] for key in FIXED}, path)
+        before = old.get("tl_weights", "")  # empty where nothing has started from any so far
+        config["tl_weights"] = config["tl_weights"] or before
+        said = [key for key in FIXED if key != "tl_weights" or before]
+        fit.refuse_difference(old, {key: config[key] for key in said}, path)
         before = {key: old[key] if isinstance(old[key], list) else [old[key]] for key in GROWING}  # once one device
         config |= {key: [*before[key], *(v for v in config[key] if v not in before[key])] for key in GROWING}
     write_json(path, config)

@@ -186,6 +186,26 @@ def test_transfer_from_a_file_and_from_a_run(finished, tmp_path):
     assert run["tl_weights"].startswith("imagenet.pth sha256")
 
 
+def test_weights_are_a_matter_of_the_runs_that_start_from_them(store, tmp_path):
+    """Runs from random weights may come before those from a file, and after them, in one folder."""
+    file, other, out = tmp_path / "imagenet.pth", tmp_path / "other.pth", tmp_path / "out"
+    for path, seed in ((file, 0), (other, 1)):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.shufflenet_v2_x0_5().state_dict(), path)
+
+    def told():
+        return json.loads((out / "config.json").read_text(encoding="utf-8"))["tl_weights"]
+
+    fit_folder(store, out, ["stl-ri"], [0], SMALL)
+    assert told() == ""
+    fit_folder(store, out, ["stl-tl"], [0], SMALL, weights=file)
+    metrics = fit_folder(store, out, ["stl-ri"], [1], SMALL)
+    assert set(metrics["runs"]) == {"stl-tl", "stl-ri"}
+    assert told().startswith("imagenet.pth sha256")
+    with pytest.raises(InputError, match=r"made with tl_weights = imagenet.pth .*, this call has other.pth"):
+        fit_folder(store, out, ["stl-tl"], [1], SMALL, weights=other)
+
+
 def test_three_classes(tmp_path):
     path = write_store(tmp_path / "s.h5", {"train": 12, "val": 6, "test": 6}, classes=("T2", "T3", "T4"), aux=False)
     with pytest.raises(InputError, match="--label-order"):
