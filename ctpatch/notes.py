@@ -42,7 +42,10 @@ def _together(group: list[str]) -> str:
     first = group[0]
     if len(group) == 1 or not isinstance(first, Note):
         return first
-    names = ", ".join(dict.fromkeys(note.who for note in group[:_SHOWN] if isinstance(note, Note)))
+    lesions = list(dict.fromkeys(note.who for note in group if isinstance(note, Note)))
     alike = all(isinstance(note, Note) and note.what == first.what for note in group)
-    more = ", …" if len(group) > _SHOWN else ""
-    return f"{len(group)} lesions ({names}{more}){'' if alike else ', with these numbers the first'}: {first.what}"
+    more = ", …" if len(lesions) > _SHOWN else ""
+    who = f"{len(lesions)} lesions ({', '.join(lesions[:_SHOWN])}{more})"
+    if len(lesions) == 1:
+        who = f"{lesions[0]}, {len(group)} times"
+    return f"{who}{'' if alike else ', with these numbers the first'}: {first.what}"

@@ -86,7 +86,7 @@ def open_seg(path: Path, patient_id: str = "") -> SegFile:
 
 
 def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, str]:
-    """The one segment that `roi` names by label or number.
+    """The one segment that `roi` names by its label, or else by its number.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def choose_segment(segments: Sequence[tuple[int, str]], roi: str) -> tuple[int, 
         found = list(segments)
     else:
         found = [segments[i] for i in named_like(roi, [label for _, label in segments])]
-        found += [s for s in segments if str(s[0]) == wanted and s not in found]
+        found = found or [segment for segment in segments if str(segment[0]) == wanted]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,9 +134,9 @@ def is_packed(path: Path) -> bool:
 
 
 def _suffix(path: Path) -> str:
-    """A file's suffix; none for names that end in a number, as UIDs do."""
+    """A file's suffix; where it has none, or a number as UIDs have, its name but for what is numbers."""
     suffix = path.suffix.lower()
-    return "" if suffix[1:].isdecimal() else suffix
+    return re.sub("[0-9A-Fa-f]+", "0", path.name) if suffix[1:].isdecimal() or not suffix else suffix
 
 
 def _listing(series: dict[str, tuple[Header, ...]]) -> str:

@@ -181,7 +181,7 @@ def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path:
     if repeated := len(ordered) - len(once):
         note = f"{repeated} images are there twice, with the same pixels under another UID, and count once"
         return _series(once, Meant(sop_uids=meant.sop_uids), (*notes, note), path)
-    keyword = split_by(ordered, groups)
+    keyword = split_by(ordered, stack.positions, groups)
     if keyword and (chosen := referred(ordered, keyword, meant.sop_uids)):
         note = f"the series holds several stacks; that of {keyword} {chosen[0].told(keyword)}"
         return _series(chosen, Meant(), (*notes, f"{note}, which the contours refer to, is used"), path)
@@ -191,7 +191,7 @@ def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path:
         single, faults = without_doubles(ordered, stack.positions, groups, meant.sop_uids, path)
         stack, ordered = _in_order(single, path)
         groups = [[k] for k in range(len(ordered))]
-        refuse_stacks(ordered, groups, split_by(ordered, groups), path)
+        refuse_stacks(ordered, groups, split_by(ordered, stack.positions, groups), path)
         notes += tuple(f"{fault.error.found}; an error only where patches are cut" for fault in faults)
     return CTSeries(
         stack=stack,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +27,10 @@ _SPLITTERS = (  # what tells two images at one position apart, most telling firs
     "InstanceNumber",
 )
 _ALTERNATING = ("TemporalPositionIdentifier", "AcquisitionNumber", "KVP", "ConvolutionKernel", "SliceThickness")
-"""What is one value in a stack, or one after another: slices whose values alternate are several stacks. Not
-AcquisitionTime, which scanners that step write in any order, nor ImageType."""
+"""What tells stacks at other positions apart. Not AcquisitionTime, which scanners that step write in any order, nor
+ImageType."""
+_LONGER, _MOST = 1.5, 0.75
+"""How much longer than its usual steps one is that leaves a slice out; the share of a stack that is as it should."""
 _SENT_AGAIN = "InstanceNumber"
 """What an image that was sent twice may say differently."""
 CHOOSE = "name one in the column acquisition, or give a folder with one of them"
@@ -87,11 +89,13 @@ def without_repeats(slices: Sequence[Slice], groups: Groups, sop_uids: frozenset
     return kept
 
 
-def split_by(slices: Sequence[Slice], groups: Groups) -> str:
+def split_by(slices: Sequence[Slice], positions: Floats, groups: Groups) -> str:
     """The element that tells whole stacks in one series apart; empty for one stack, or one after another."""
     if len(groups) == len(slices):
-        return next((keyword for keyword in _ALTERNATING if _alternates(slices, keyword)), "")
-    whole = len({len(group) for group in groups}) == 1
+        told = ((keyword, [piece.told(keyword) for piece in slices]) for keyword in _ALTERNATING)
+        return next((keyword for keyword, values in told if _within_each_other(values, positions)), "")
+    sizes = [len(group) for group in groups]  # an image of one of the stacks may be missing
+    whole = sizes.count(max(sizes)) >= _MOST * len(groups)
     return next((k for k in _SPLITTERS if whole and _tells_apart(k, groups, slices)), "")
 
 
@@ -109,11 +113,11 @@ def refuse_stacks(slices: Sequence[Slice], groups: Groups, keyword: str, path: P
         if keyword:
             shown = _shown(keyword, Counter(piece.told(keyword) for piece in slices))
             raise InputError(f"stacks of different {shown} lie within each other", CHOOSE, path, kind="two-stacks")
-    elif len(sizes) == 1:
+    elif len(sizes) == 1 or keyword:
         told = "no time or acquisition tag tells them apart"
         if keyword:
             told = f"{_shown(keyword, Counter(piece.told(keyword) for piece in slices))} tells them apart"
-        found = f"{len(groups)} positions with {sizes.pop()} images each: {told}"
+        found = f"{len(groups)} positions with {'' if len(sizes) == 1 else 'up to '}{max(sizes)} images each: {told}"
         raise InputError(found, CHOOSE if keyword else "give a folder with one of them", path, kind="two-stacks")
 
 
@@ -156,9 +160,23 @@ def _same_image(piece: Slice, other: Slice) -> bool:
     return alike and piece.same_pixels(other)
 
 
-def _alternates(slices: Sequence[Slice], keyword: str) -> bool:
-    values = [piece.told(keyword) for piece in slices]
-    return sum(a != b for a, b in pairwise(values)) >= len(set(values)) > 1
+def _within_each_other(values: Sequence[str], positions: Floats) -> bool:
+    """Whether the slices of two values are two stacks, each with its own steps through the other.
+
+    In one stack a value may come again (thick, thin, thick), or be another in a few slices: without these it has gaps.
+    """
+    counts = Counter(values)
+    if sum(a != b for a, b in pairwise(values)) < len(counts):  # one after another
+        return False
+    stacks = [positions[np.array(values) == value] for value, count in counts.items() if count > 1]
+    return any(_goes_through(a, b) and _goes_through(b, a) for a, b in combinations(stacks, 2))
+
+
+def _goes_through(stack: Floats, other: Floats) -> bool:
+    """Whether slices of another stack lie between those of `stack` (K,), and hardly ever in the place of one."""
+    steps = np.diff(stack)
+    across = steps[np.diff(np.searchsorted(other, stack)) > 0]
+    return across.size > 0 and bool(np.mean(across <= _LONGER * np.quantile(steps, 0.25)) >= _MOST)
 
 
 def _tells_apart(keyword: str, groups: Groups, slices: Sequence[Slice]) -> bool:

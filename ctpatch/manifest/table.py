@@ -74,6 +74,10 @@ def read_columns(file: TextIO) -> Columns:
         found = "is blank, holds NUL bytes or has no end"
         raise InputError(f"the header line {found}", "save the manifest as a CSV file in UTF-8", row=1)
     text = unicodedata.normalize("NFC", text)
+    if text.casefold().startswith("sep="):
+        raise InputError(
+            f"the first line is a spreadsheet's {text.strip()!r}, not the header", "delete that line", row=1
+        )
     parsed = {d: tuple(name.strip() for name in next(csv.reader([text], delimiter=d))) for d in _DELIMITERS}
     delimiter = max(parsed, key=lambda d: sum(is_known(name) for name in parsed[d]))
     names = parsed[delimiter]

@@ -28,8 +28,8 @@ class Series:
         Whether all of its images are localizers.
     patient_ids : set of str
         PatientIDs of its images; an empty one where they do not say.
-    folders : set of Path
-        Where its images lie.
+    folders : dict of Path to set of str
+        Where its images lie: which of them by SOPInstanceUID.
     sop_uids : set of str
         SOPInstanceUIDs of its images.
     """
@@ -38,20 +38,22 @@ class Series:
     frame_of_reference: str
     localizer: bool = True
     patient_ids: set[str] = field(default_factory=set)
-    folders: set[Path] = field(default_factory=set)
+    folders: dict[Path, set[str]] = field(default_factory=dict)
     sop_uids: set[str] = field(default_factory=set)
 
     def add(self, header: Header) -> None:
         """Take in one of its images."""
         self.patient_ids.add(patient_id(header))
-        self.folders.add(header.path.parent)
-        self.sop_uids.add(header.text("SOPInstanceUID"))
+        uid = header.text("SOPInstanceUID")
+        self.folders.setdefault(header.path.parent, set()).add(uid)
+        self.sop_uids.add(uid)
         self.localizer &= "LOCALIZER" in header.text("ImageType").upper().split("\\")
 
     @property
     def folder(self) -> Path:
-        """The innermost folder that holds all of it."""
-        return Path(os.path.commonpath(self.folders))
+        """The innermost folder that holds all of it; of copies the first by name."""
+        whole = [folder for folder, uids in self.folders.items() if uids == self.sop_uids]
+        return min(whole, default=Path(os.path.commonpath(self.folders)))
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,58 @@ def test_172_of_two_energies_in_one_enhanced_file_the_named_one(tmp_path: Path, 
     awkward.assert_linear(awkward.built(tmp_path, acquisition=acquisition), lesion, origin=raised)
 
 
+ONE_STACK = [
+    pytest.param("SliceThickness", lambda k: "5" if 4 <= k < 12 else "10", id="thick, thin, thick"),
+    pytest.param("SliceThickness", lambda k: "3" if k != 8 else "2.99", id="another in one slice"),
+    pytest.param("SliceThickness", lambda k: "3" if k not in (11, 13) else "2.9", id="another in two slices"),
+    pytest.param("SliceThickness", lambda k: "3" if 0 < k < 15 else "2.5", id="another at both ends"),
+    pytest.param("SliceThickness", lambda k: "3" if k % 3 else "4", id="another in every third"),
+    pytest.param("AcquisitionNumber", lambda k: None if k == 9 else 1, id="missing in one slice"),
+    pytest.param("AcquisitionNumber", lambda k: (1, 2, 1, 2)[k // 4], id="blocks by turns"),
+]
+BLOCKS = np.cumsum([0.0] + [6.0] * 4 + [3.0] * 7 + [6.0] * 4)
+
+
+@pytest.mark.parametrize(("keyword", "value"), ONE_STACK)
+@pytest.mark.parametrize("positions", [POSITIONS, BLOCKS], ids=["even", "6, 3 and 6 mm"])
+def test_slices_that_say_something_else_are_of_their_stack(
+    tmp_path: Path, positions: np.ndarray, keyword: str, value: Any
+) -> None:
+    """What lies in the place of none of the others is no stack of its own: every slice is used."""
+    plain, said = (awkward.series(tmp_path / name, positions=positions, edit=edit) for name, edit in (
+        ("plain", None), ("said", lambda ds, k: setattr(ds, keyword, value(k)))
+    ))  # fmt: skip
+    for ct in (plain, said):
+        awkward.contours(ct.folder.parent, ct)
+    stores = [awkward.built(ct.folder.parent) for ct in (plain, said)]
+    assert np.array_equal(stores[0].hu, stores[1].hu)
+    assert "several stacks" not in stores[1].notes
+
+
+@pytest.mark.parametrize("lost", [3, 8, 12])
+def test_stacks_within_each_other_are_two_with_a_slice_missing(tmp_path: Path, lost: int) -> None:
+    ct = awkward.case(tmp_path)
+    awkward.contours(tmp_path, ct, references=False)
+    said(ct, KVP="80")
+    add_stack(ct, np.delete(POSITIONS, lost) + 1.5, 100, KVP="140")
+    refused(tmp_path, "stacks of different KVP: .* lie within each other", path="ct")
+
+
+@pytest.mark.parametrize("lost", [3, 8, 12])
+def test_phases_at_the_same_positions_are_two_with_an_image_missing(tmp_path: Path, lost: int) -> None:
+    ct = awkward.case(tmp_path)
+    said(ct, AcquisitionNumber=1)
+    add_stack(ct, np.delete(POSITIONS, lost), 100, AcquisitionNumber=2)
+    store = awkward.built(tmp_path)
+    awkward.assert_linear(store, ct)
+    assert "several stacks; that of AcquisitionNumber 1, which the contours refer to, is used" in store.notes
+    store.path.unlink()
+    awkward.contours(tmp_path, ct, references=False)
+    found = r"16 positions with up to 2 images each: AcquisitionNumber: 1 \(16\), 2 \(15\) tells them apart"
+    refused(tmp_path, found, "name one in the column acquisition", path="ct")
+    awkward.assert_linear(awkward.built(tmp_path, acquisition="1"), ct)
+
+
 def test_172_an_acquisition_after_another_can_be_named(tmp_path: Path) -> None:
     ct = awkward.case(tmp_path)
     for k, path in enumerate(ct.paths):
@@ -515,3 +567,25 @@ def test_161_a_map_in_an_enhanced_ct_is_refused_too(tmp_path: Path, change: Any,
     edited(tmp_path / "ct" / "all.dcm", change)
     refused(tmp_path, found, "put units into the column accept", path="ct/all.dcm")
     awkward.assert_linear(awkward.built(tmp_path, accept="units"), ct)
+
+
+# -- What lies beside a series --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["VERSION", "LOCKFILE", "README", "autorun"])
+@pytest.mark.parametrize("content", [b"", b"1.0\n"])
+def test_a_small_file_beside_slices_without_suffix_is_no_slice(tmp_path: Path, name: str, content: bytes) -> None:
+    """As on the CDs of a PACS."""
+    ct = awkward.series(tmp_path, names=lambda k: f"IM{k:05d}")
+    awkward.contours(tmp_path, ct)
+    (ct.folder / name).write_bytes(content)
+    assert "1 other files in the folder were left aside" in awkward.built(tmp_path).notes
+
+
+@pytest.mark.parametrize("names", ["IM{:05d}", "1.2.840.{}", "A{:02X}F9", "I{}.dcm"])
+def test_a_cut_off_file_that_is_named_like_the_slices_is_refused(tmp_path: Path, names: str) -> None:
+    ct = awkward.series(tmp_path, names=names.format)
+    awkward.contours(tmp_path, ct)
+    path = ct.folder / names.format(200)
+    path.write_bytes(b"DI")
+    refused(tmp_path, "2 bytes, cut off|not readable as DICOM", path=f"ct/{path.name}")

@@ -356,6 +356,8 @@ def test_186_one_line_for_many_slices(tmp_path: Path) -> None:
 def test_gathered_notes_keep_their_order_and_their_numbers() -> None:
     notes = [Note("a", "3 of 9 are x"), "plain", Note("b", "4 of 9 are x"), Note("c", "is y"), "plain"]
     assert list(gathered(notes)) == ["2 lesions (a, b), with these numbers the first: 3 of 9 are x", "plain", "c: is y"]
+    notes = [Note("a", f"contour {k} is ignored") for k in (4, 6, 8)]
+    assert list(gathered(notes)) == ["a, 3 times, with these numbers the first: contour 4 is ignored"]
 
 
 def test_191_no_message_is_longer_than_a_message(tmp_path: Path) -> None:

@@ -402,6 +402,7 @@ def test_a_mask_without_permission(folder, monkeypatch):
         ("patient_id,image,mask,label,x,x", "column 'x' is there 2 times"),
         ("patient_id,image", "needed columns are missing: mask, label (found 'patient_id', 'image')"),
         ("a|b", "needed columns are missing: patient_id, image, mask, label (found 'a|b')"),
+        ("sep=;", "first line is a spreadsheet's 'sep=;'"),
         ("", "header line is blank"),
         ("p\0atient_id,image", "NUL"),
         ("patient_id,image,mask,label," + "x" * 70_000, "has no end"),

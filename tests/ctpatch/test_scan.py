@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,16 @@ def test_a_series_over_several_folders_is_given_by_the_one_that_holds_them(tmp_p
         path.rename(tmp_path / "p" / f"part{k % 2}" / path.name)
     structures(tmp_path / "rs.dcm", of)
     assert cells(scan(tmp_path), "image", "series_uid") == [(str(tmp_path / "p"), "")]
+
+
+def test_a_series_that_is_there_twice_is_given_by_one_folder_that_holds_it(tmp_path: Path) -> None:
+    """Of a copy elsewhere, such as a backup, the first by name; of one that is part of it, the whole."""
+    of = series(tmp_path / "p" / "ct")
+    shutil.copytree(of.folder, tmp_path / "q" / "ct")
+    (tmp_path / "a").mkdir()
+    shutil.copy(of.paths[0], tmp_path / "a" / "one.dcm")
+    structures(tmp_path / "rs.dcm", of)
+    assert cells(scan(tmp_path), "image", "series_uid") == [(str(of.folder), "")]
 
 
 def test_images_tell_the_series_where_no_series_is_named(tmp_path: Path) -> None:

@@ -240,6 +240,9 @@ def test_dcmqi_objects_as_their_nrrd_twins(name: str, roi: str, oracle: str, val
         (["a", "a"], "2", 2),
         (["a", "b "], "b", 2),
         (["a", "A"], "Ａ", 2),
+        (["2", "x"], "2", 1),
+        (["2", "1"], "2", 1),
+        (["2", "1"], "1", 2),
     ],
 )
 def test_segments_that_are_found(labels: list[str], roi: str, number: int) -> None:
@@ -254,7 +257,7 @@ def test_segments_that_are_found(labels: list[str], roi: str, number: int) -> No
         (["a", "b"], "3", "no segment '3'"),
         (["a", "b", "a"], "a", "means segments 1 and 3"),
         (["aB", "Ab"], "AB", "means segments 1 and 2"),
-        (["2", "x"], "2", "means segments 1 and 2"),
+        (["2", "2 "], "2", "means segments 1 and 2"),
         ([], "", "there are: none"),
     ],
 )

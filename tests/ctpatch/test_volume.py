@@ -441,6 +441,21 @@ def test_nifti_headers_that_are_refused(tmp_path: Path, change: dict[str, Any], 
     refused(path, match)
 
 
+@pytest.mark.parametrize("degrees", [0.006, 0.02, 0.06, 0.12, 0.23, 0.6])
+@pytest.mark.parametrize("axis", [(1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 1)])
+def test_what_itk_writes_of_a_slightly_turned_ct_is_read(tmp_path: Path, axis: tuple[int, ...], degrees: float) -> None:
+    """Its qform is up to 0.3 mm off its sform: near half a turn the quaternion's a is the rounding of b, c and d."""
+    image = sitk.Image(512, 512, 60, sitk.sitkUInt8)
+    turn = sitk.VersorTransform(np.divide(axis, np.linalg.norm(axis)), np.radians(degrees))
+    image.SetSpacing((0.8, 0.8, 2.5))
+    image.SetOrigin((-200, -180, -700))
+    image.SetDirection(turn.GetMatrix())
+    sitk.WriteImage(image, tmp_path / "o.nii")
+    stack = read_volume(tmp_path / "o.nii").stack
+    corner = image.TransformIndexToPhysicalPoint((511, 511, 59))
+    assert stack.to_lps(np.array([511 * 0.8, 511 * 0.8, 59 * 2.5])) == pytest.approx(corner, abs=1e-3)
+
+
 def test_qform_and_sform_may_differ_by_rounding(tmp_path: Path) -> None:
     srow = [-0.75, 0, 0, 101.509, 0, -1.25, 0, -34.25, 0, 0, 2.5, -512.0]
     path = tmp_path / "ct.nii"
