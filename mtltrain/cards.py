@@ -60,6 +60,11 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
 
 def _model(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     kept = [f"{row['name']} (|r| {abs(row['r']):.2f})" for row in metrics["selection"] if row["kept"]]
+    if config["chosen_tasks"]:
+        kept = [
+            f"{name} (weight {'|r|' if w is None else format(w, 'g')})" for name, w in config["chosen_tasks"].items()
+        ]
+    multi = any(run.startswith("mtl") for run in metrics["runs"])
     mean, std = config["normalisation"]
     facts = {
         "architectures": ", ".join(map(run_name, metrics["runs"])),
@@ -67,7 +72,7 @@ def _model(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[s
         "pre-trained weights of TL": _weights(config) if any(run.endswith("tl") for run in metrics["runs"]) else "none",
         "classes": ", ".join(metrics["classes"]),
         "positive class": metrics["positive"] or "each against the rest",
-        "auxiliary tasks of MTL": ", ".join(kept) or "none",
+        "auxiliary tasks of MTL": (", ".join(kept) if multi else "") or "none",
         "input": f"64 × 64 patches in HU, shown at 224 × 224 by the windows {config['windows']}, mean {mean}, SD {std}",
         "output": "probability of each class, averaged over a lesion's patches",
     }
@@ -77,7 +82,9 @@ def _model(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[s
 def _weights(config: Mapping[str, Any]) -> str:
     """Their publisher's name, or a file's digest without its name."""
     told: str = config["tl_weights"]
-    return f"a file of sha256 {told.rpartition(' ')[2]}" if " sha256 " in told else told
+    if " sha256 " not in told:
+        return told
+    return f"a file of sha256 {told.rpartition(' ')[2]}; whether it has seen patients tested here is not known"
 
 
 def _markdown(table: pd.DataFrame) -> str:

@@ -31,6 +31,10 @@ EPSILON = float(np.finfo(np.float64).eps)
 THRESHOLDS = np.arange(1, 100) / 100
 """Threshold probabilities of the decision curve."""
 
+FEWEST_CLUSTERS = 10
+"""Patients below which errors that are clustered by patient are far too small (Cameron & Miller, J. Human Resources
+50:317, 2015), and of a single one undefined."""
+
 PER_BIN, MOST_BINS = 10, 10
 """Lesions in a bin of the reliability curve, at least, and bins, at most."""
 
@@ -50,7 +54,8 @@ def calibration(score: ArrayLike, truth: ArrayLike, patients: ArrayLike | None =
     -------
     dict
         - brier: mean squared error of the probability; percentiles of a patient bootstrap
-        - intercept: calibration in the large, a of logit P(truth) = a + logit(score); 0 is right
+        - intercept: calibration in the large, a of logit P(truth) = a + logit(score); 0 is right; without an interval,
+          as the slope, where patients recur and are fewer than `FEWEST_CLUSTERS`
         - slope: b of logit P(truth) = a + b logit(score); 1 is right, less is overconfident
         - bins: list of {predicted (mean score), observed (share of the class, an estimate), lesions}, bins of equal
           numbers of lesions: the reliability curve
@@ -74,8 +79,10 @@ def youden(score: ArrayLike, truth: ArrayLike) -> float | None:
     if true.all() or not true.any():
         return None
     false_rate, true_rate, thresholds = roc_curve(true, score)
-    best = int(np.argmax(true_rate - false_rate))
-    return float(thresholds[best]) if true_rate[best] > false_rate[best] else None
+    m, n = int(true.sum()), int((~true).sum())
+    gain = np.rint(true_rate * m) * n - np.rint(false_rate * n) * m  # whole numbers: equal ones are found equal
+    best = int(np.argmax(gain))
+    return float(thresholds[best]) if gain[best] > 0 else None
 
 
 def operating_point(folds: Sequence[tuple[float | None, Any, Any, Any]]) -> dict[str, Any]:
@@ -127,8 +134,10 @@ def _recalibrated(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
         return Estimate(None, reason="the probabilities separate the classes")  # the likelihood has no maximum
     ones = np.ones_like(x)
     cluster = np.unique(patients, return_inverse=True)[1]
-    recurs = cluster.max() + 1 < cluster.size
-    how = {"cov_type": "cluster", "cov_kwds": {"groups": cluster}} if recurs else {}
+    count = int(cluster.max()) + 1
+    recurs = count < cluster.size
+    few = f"lesions of {count} patients only" if recurs and count < FEWEST_CLUSTERS else ""
+    how = {"cov_type": "cluster", "cov_kwds": {"groups": cluster}} if recurs and not few else {}
     model = GLM(true.astype(float), np.column_stack([ones, x]) if slope else ones, Binomial(), None if slope else x)
     try:
         with warnings.catch_warnings():
@@ -138,7 +147,8 @@ def _recalibrated(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
             low, high = np.asarray(fitted.conf_int())[-1]
     except (ModelWarning, RuntimeWarning, np.linalg.LinAlgError):
         return Estimate(None, reason="the logistic regression does not converge")
-    return Estimate(float(fitted.params[-1]), float(low), float(high))
+    value = float(fitted.params[-1])
+    return Estimate(value, reason=few) if few else Estimate(value, float(low), float(high))
 
 
 def reliability(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any]) -> list[dict[str, Any]]:

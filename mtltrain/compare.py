@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ctpatch.store import InputError
 
 from .clinical import THRESHOLDS, calibration, net_benefit, operating_point, youden
-from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion
+from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion, ranking
 from .tables import read_json
 
 SCHEMA = "mtltrain-metrics-1"
@@ -193,7 +193,7 @@ def _estimates(
     """Table 2's row for one set of probabilities, shape (lesions, classes)."""
     said = table.argmax(axis=1)
     row = {
-        "auc": auc(*one_vs_rest(table, labels, positive), patients),
+        "auc": auc(*one_vs_rest(ranking(table), labels, positive), patients),
         "accuracy": proportion(said == labels, patients),
     }
     for k in [positive] if len(names) == 2 else range(len(names)):
@@ -251,8 +251,8 @@ def spread(values: list[float | None]) -> dict[str, Any]:
 
 def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, Any]:
     one, two = group.averaged(first), group.averaged(second)
-    ours, truth = one_vs_rest(one, group.labels, positive)
-    difference, p = compare_auc(ours, one_vs_rest(two, group.labels, positive)[0], truth, group.patients)
+    ours, truth = one_vs_rest(ranking(one), group.labels, positive)
+    difference, p = compare_auc(ours, one_vs_rest(ranking(two), group.labels, positive)[0], truth, group.patients)
     right, other = one.argmax(axis=1) == group.labels, two.argmax(axis=1) == group.labels
     return {
         "first": first,

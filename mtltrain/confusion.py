@@ -53,6 +53,10 @@ def flow(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     shown = ("name", "patients", "lesions")
     return [
         {key: row[key] for key in shown}
-        | {"classes": ", ".join(f"{name} {n}" for name, n in row.items() if name not in shown and n)}
+        | {
+            "classes": ", ".join(
+                f"{name.removeprefix('class ')} {n}" for name, n in row.items() if name not in shown and n
+            )
+        }
         for row in metrics.get("flow", [])
     ]

@@ -253,6 +253,8 @@ def label_order(classes: Sequence[str], positive: str | None, order: Sequence[st
         raise InputError(f"--label-order {' '.join(order)}, but the classes are {names}", "name each once")
     if len(classes) > 2 and order is None:
         raise InputError(f"{len(classes)} classes ({names}) have no order", "add --label-order LOWEST ... HIGHEST")
+    if positive is not None and order is not None and order[-1] != positive:
+        raise InputError(f"--positive {positive}, but --label-order ends with {order[-1]}", "leave one of them out")
     if positive is not None:
         return *(name for name in classes if name != positive), positive
     return tuple(order or sorted(classes))
@@ -289,7 +291,7 @@ def refuse_leaks(lesions: pd.DataFrame, pixels: pd.Series[str]) -> None:
         Digests of patches, indexed by row of `lesions`.
     """
     signs = {
-        "ids that look like one patient": lesions["patient_id"].map(_alike),
+        "ids that look like one patient": lesions["patient_id"].map(alike),
         "the same series": lesions["series"][lesions["series"] != ""],
         "the same pixels": pixels,
     }
@@ -306,7 +308,7 @@ def refuse_leaks(lesions: pd.DataFrame, pixels: pd.Series[str]) -> None:
             )
 
 
-def _alike(patient: str) -> str:
+def alike(patient: str) -> str:
     """Equal for ids that a manifest takes for one patient, and for those that differ in zeros before a letter."""
     return patient_key(patient).lstrip("0")
 

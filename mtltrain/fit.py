@@ -192,7 +192,7 @@ class _Session:
         rows, tables = models.predict(self.net, self.val, self.run.settings.batch_size)
         cohort = self.run.cohort
         positive = cohort.classes.index(cohort.order[-1])
-        auc = metrics.auc(*metrics.one_vs_rest(tables[0], cohort.label[rows], positive)).value
+        auc = metrics.auc(*metrics.one_vs_rest(metrics.ranking(tables[0]), cohort.label[rows], positive)).value
         assert auc is not None  # read_cohort saw to every class
         return auc
 
@@ -295,6 +295,13 @@ def guarded(settings: Settings, do: str = "lower --batch-size, in another --out"
         torch.backends.cudnn.benchmark = False
     try:
         yield
+    except ValueError as error:  # torch's batch normalisation, behind the pooling
+        if "Expected more than 1 value per channel" not in str(error):
+            raise
+        found = (
+            f"with --batch-size {settings.batch_size} a batch of each epoch is of one patch, and {settings.backbone}"
+        )
+        raise InputError(f"{found} normalises over a batch", "give another --batch-size, in another --out") from None
     except (MemoryError, RuntimeError) as error:
         if "does not have a deterministic implementation" in str(error):
             found = f"--deterministic, but {settings.backbone} needs an operation that is not ({error})"

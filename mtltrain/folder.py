@@ -91,7 +91,7 @@ def fit_folder(
         config["selection"] = [line.line() for line in table]
         with locked(out):
             _write_config(out, config)
-            for line in (*cohort.notes, *(f"auxiliary task {task.name}: |r| {task.weight:.2f}" for task in tasks)):
+            for line in (*cohort.notes, *(f"auxiliary task {task.name}: {task.told}" for task in tasks)):
                 log(line)
             for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
                 leftover.unlink()
@@ -167,9 +167,17 @@ def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> Mapping[str, Tens
     if not runs:
         return {}
     weights = fit.load_weights(file) if file else published(runs[0].settings.backbone)
-    with torch.device("meta"):
-        models.load_pretrained(fit.build(runs[0].identity), weights, file or "")
+    models.load_pretrained(_outline(runs[0]), weights, file or "")
     return weights
+
+
+def _outline(run: fit.Run) -> models.Network:
+    """The run's network without memory for its tensors, where it can be built so."""
+    try:
+        with torch.device("meta"):
+            return fit.build(run.identity)
+    except NotImplementedError:  # RegNet computes with tensors while it is built
+        return fit.build(run.identity)
 
 
 def _weights_name(backbone: str, file: Path | None) -> str:

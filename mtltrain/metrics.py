@@ -36,7 +36,10 @@ class Estimate:
 
 
 class Components(NamedTuple):
-    """An AUC and each lesion's share in its error: DeLong's (V10 - AUC) / m and (V01 - AUC) / n."""
+    """An AUC and each lesion's share in its error: DeLong's (V10 - AUC) / m and (V01 - AUC) / n.
+
+    Shares are of shape (problems, lesions).
+    """
 
     auc: float
     positive: Floats
@@ -63,6 +66,19 @@ def one_vs_rest(probabilities: ArrayLike, labels: ArrayLike, positive: int) -> t
     table = np.asarray(probabilities, dtype=np.float64)
     classes = np.array([positive]) if table.shape[1] == 2 else np.arange(table.shape[1])
     return table[:, classes].T, np.asarray(labels) == classes[:, None]
+
+
+def ranking(probabilities: ArrayLike) -> Floats:
+    """Scores that rank lesions as their probabilities do, by the rest's where a class has more than half.
+
+    Next to 1 float64 takes probabilities for equal that differ by less than 1e-16; next to 0 it does not. So the AUC is
+    the same whichever of two classes is the positive one. Of shape (lesions, classes) as they are.
+    """
+    table = np.asarray(probabilities, dtype=np.float64)
+    rest = np.stack([np.delete(table, k, axis=1).sum(axis=1) for k in range(table.shape[1])], axis=1)
+    with np.errstate(divide="ignore"):
+        scores: Floats = np.where(table <= rest, np.log(2 * table), -np.log(2 * rest))
+    return scores
 
 
 def auc(scores: ArrayLike, truth: ArrayLike, patients: ArrayLike | None = None) -> Estimate:
@@ -185,14 +201,17 @@ def _clusters(patients: ArrayLike | None, lesions: int) -> NDArray[np.int64]:
 
 
 def _components(scores: ArrayLike, truth: NDArray[np.bool_]) -> Components:
-    """Mean components of the problems (rows)."""
+    """Components of the mean of the problems (rows)."""
     problems = [_problem(row, true) for row, true in zip(np.asarray(scores), truth, strict=True)]
-    mean, positive, negative = (np.mean(part, axis=0) for part in zip(*problems, strict=True))
-    return Components(float(mean), positive, negative)
+    each, positive, negative = (np.array(part) for part in zip(*problems, strict=True))
+    return Components(float(each.mean()), positive / len(each), negative / len(each))
 
 
-def _problem(score: Floats, true: NDArray[np.bool_]) -> Components:
-    """Sun & Xu's midranks; numerators are whole numbers, so what is equal or zero comes out so exactly."""
+def _problem(score: Floats, true: NDArray[np.bool_]) -> tuple[float, Floats, Floats]:
+    """AUC and shares of one problem by Sun & Xu's midranks.
+
+    Numerators are whole numbers, so what is equal or zero comes out so exactly.
+    """
     m, n = int(true.sum()), int((~true).sum())
     ranks = rankdata(score)
     won = np.zeros(score.size)  # twice the pairs in which this lesion and one of the other class are in order
@@ -201,20 +220,25 @@ def _problem(score: Floats, true: NDArray[np.bool_]) -> Components:
     pairs = won[true].sum()
     positive = np.where(true, m * won - pairs, 0) / (2 * n * m**2)
     negative = np.where(true, 0, n * won - pairs) / (2 * m * n**2)
-    return Components(pairs / (2 * m * n), positive, negative)
+    return pairs / (2 * m * n), positive, negative
 
 
 def _variance(
     positive: Floats, negative: Floats, truth: NDArray[np.bool_], cluster: NDArray[np.int64]
 ) -> tuple[float, str]:
-    """Obuchowski's variance of a linear combination of AUCs, or 0 and the reason why it is undefined."""
-    fewest = min(np.unique(cluster[row]).size for row in [*truth, *~truth])
-    if fewest < 2:
+    """Obuchowski's variance of a linear combination of AUCs, or 0 and the reason why it is undefined.
+
+    Shares have the small-sample factor of the patients that carry them, of one problem's two classes that of all.
+    """
+    carriers = np.array([[np.unique(cluster[row]).size for row in side] for side in (truth, ~truth)])
+    if carriers.min() < 2:
         return 0.0, "a class has lesions of one patient only"
-    carriers = [np.unique(cluster[side.any(axis=0)]).size for side in (truth, ~truth)]
-    a, b = np.bincount(cluster, positive), np.bincount(cluster, negative)
-    scale = [count / (count - 1) for count in (*carriers, cluster.max() + 1)]
-    variance = float(scale[0] * (a @ a) + scale[1] * (b @ b) + 2 * scale[2] * (a @ b))
+    a, b = (np.array([np.bincount(cluster, row) for row in side]) for side in (positive, negative))
+    own, other = np.sqrt(carriers / (carriers - 1))
+    both = np.outer(own, other)
+    np.fill_diagonal(both, (cluster.max() + 1) / cluster.max())
+    parts = np.outer(own, own) * (a @ a.T), np.outer(other, other) * (b @ b.T), 2 * both * (a @ b.T)
+    variance = float(sum(part.sum() for part in parts))
     return variance, "" if variance else "DeLong's variance is zero"
 
 
@@ -223,6 +247,6 @@ def _bootstrap(hits: NDArray[Any], lesions: NDArray[Any]) -> Estimate:
     value, patients = float(hits.sum() / lesions.sum()), hits.size
     draws = np.random.default_rng(0).multinomial(patients, np.full(patients, 1 / patients), size=RESAMPLES)
     low, high = np.quantile((draws @ hits) / (draws @ lesions), [0.025, 0.975])
-    if low == high:
+    if high - low <= 1e-12 * abs(value):  # but for rounding
         return Estimate(value, reason="all resampled patients give the same value")
     return Estimate(value, float(low), float(high))

@@ -13,6 +13,7 @@ from ctpatch.store import InputError
 
 from . import Settings
 from .compare import evaluate, load_metrics, spread
+from .data import alike
 from .tables import read_csv, read_json
 
 SAME = ("classes", "order", "windows", "normalisation", *(field.name for field in fields(Settings)))
@@ -80,10 +81,10 @@ def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -
 
 def _refuse_shared_patients(predictions: pd.DataFrame, folders: Sequence[Path]) -> None:
     test = predictions[predictions["split"] == "test"]
-    shared = test.groupby("patient_id")["fold"].nunique().loc[lambda count: count > 1]
+    shared = test.groupby(test["patient_id"].map(alike))["fold"].nunique().loc[lambda count: count > 1]
     if len(shared):
-        first = shared.index[0]
-        where = [str(folders[fold - 1]) for fold in sorted(set(test.loc[test["patient_id"] == first, "fold"]))]
+        rows = test[test["patient_id"].map(alike) == shared.index[0]]
+        first, where = rows["patient_id"].iloc[0], [str(folders[fold - 1]) for fold in sorted(set(rows["fold"]))]
         raise InputError(
             f"{len(shared)} patients are tested in several folders, {first} in {' and '.join(where)}",
             "pool the folds of one cross-validation: ctpatch build --fold 1/5 and so on, one mtltrain fit each",

@@ -58,6 +58,11 @@ class Characteristic:
         """w_k of equation 3."""
         return abs(self.r or 0.0) if self.given is None else self.given
 
+    @property
+    def told(self) -> str:
+        """Its weight in words."""
+        return f"|r| {self.weight:.2f}" if self.given is None else f"weight {self.weight:g}"
+
     def line(self) -> dict[str, Any]:
         """The line as `metrics.json` keeps it."""
         return {key: getattr(self, key) for key in ("name", "r", "p", "n", "kept", "reason", "test")}

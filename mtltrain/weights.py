@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import pickle
 import re
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -42,7 +40,7 @@ def read(path: Path) -> dict[str, Any]:
             return load_file(path)
         with torch.serialization.safe_globals(PLAIN):
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # a text file is read as a pickle, whose reader raises whatever it meets
         found = f"no readable checkpoint ({type(error).__name__})"
         do = "name a whole file, of a script's checkpoint its state dict alone, or delete it and train again"
         raise InputError(found, do, path) from None
@@ -58,7 +56,7 @@ def state_dict(found: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
         If there is no state dict in it.
     """
     inner = next((found[key] for key in WRAPPERS if isinstance(found.get(key), Mapping)), found)
-    if not inner or not all(isinstance(value, Tensor) for value in inner.values()):
+    if not inner or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in inner.items()):
         raise InputError(
             "this is no state dict", "give a state dict of the --backbone or an earlier run's best.pt", path
         )
@@ -76,7 +74,8 @@ def copy_into(
     Raises
     ------
     InputError
-        If a tensor is missing or of another shape; `where` is the file that it names.
+        If a tensor is missing or of another shape, or the weights are those of a deeper network; `where` is the file
+        that it names.
     """
     ids = {id(tensor) for layer in new for tensor in layer.state_dict(keep_vars=True).values()}
     own = network.state_dict(keep_vars=True)
@@ -85,6 +84,10 @@ def copy_into(
     given = OrderedDict((name, tensor) for name, tensor in named.items() if name not in skipped)
     # no version but that of the whole, which MNASNet demands: torch and torchvision then look for old names
     given._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
+    if deeper := _blocks_too_many(given, {name: tensor for name, tensor in own.items() if name not in skipped}):
+        found = f"the weights have {len(deeper)} blocks of layers that the backbone does not ({', '.join(deeper[:3])}"
+        found += f"{', ...' * (len(deeper) > 3)})"
+        raise InputError(found, "name the --backbone that they were trained with", where)
     meta = any(tensor.is_meta for tensor in own.values())
     try:
         missing = set(network.load_state_dict(given, strict=False, assign=meta).missing_keys) - skipped
@@ -100,3 +103,28 @@ def copy_into(
             "name the --backbone that they were trained with",
             where,
         )
+
+
+def _blocks_too_many(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Numbered blocks that `own` lacks and has others of their kind: ResNet-34's `layer1.2` beside ResNet-18's two.
+
+    Heads and auxiliary classifiers, which are left behind as well, are no such.
+    """
+    theirs, ours = _blocks(given), _blocks(own)
+    kinds = {(parent, shapes) for (parent, _), shapes in ours.items()}
+    return [
+        ".".join((parent, n))
+        for (parent, n), shapes in theirs.items()
+        if (parent, n) not in ours and (parent, shapes) in kinds
+    ]
+
+
+def _blocks(tensors: Mapping[str, Tensor]) -> dict[tuple[str, str], frozenset[tuple[str, tuple[int, ...]]]]:
+    """The names within, and the shapes, of each numbered block's tensors, by the block's parent and number."""
+    found = defaultdict(set)
+    for name, tensor in tensors.items():
+        parts = name.split(".")
+        for k, part in enumerate(parts):
+            if part.isdecimal() and parts[-1] != "num_batches_tracked":  # which old files lack
+                found[".".join(parts[:k]), part].add((".".join(parts[k + 1 :]), tuple(tensor.shape)))
+    return {place: frozenset(held) for place, held in found.items()}

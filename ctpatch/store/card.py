@@ -21,10 +21,10 @@ read the images and how the diagnosis was established, scanners and protocols, e
 def flow(store: PatchStore) -> list[dict[str, Any]]:
     """Patients and lesions from the manifest through exclusion to the splits: rows of {name, patients, lesions, ...}.
 
-    The further columns count lesions by class; a test lesion without a label is `unlabelled`.
+    The further columns count lesions: `class NAME`, and `unlabelled` for test lesions without a label.
     """
     lesions, skipped = store.lesions, store.skipped
-    classes = {name: name for name in store.label_classes if name} | {"unlabelled": ""}
+    classes = {f"class {name}": name for name in store.label_classes if name} | {"unlabelled": ""}
     patients = len({*lesions["patient_id"], *skipped["patient_id"]})
     rows: list[dict[str, Any]] = [
         {"name": "in the manifest", "patients": patients, "lesions": len(lesions) + len(skipped)},

@@ -40,8 +40,8 @@ def test_flow_from_the_manifest_to_the_splits(tmp_path):
         rows = {row["name"]: row for row in flow(store)}
     counts = {name: (row["patients"], row["lesions"]) for name, row in rows.items()}
     assert counts == {"in the manifest": (4, 6), "left out": (1, 2), "train": (1, 2), "val": (1, 1), "test": (1, 1)}
-    assert [rows["train"][name] for name in ("T3", "T4", "unlabelled")] == [1, 1, 0]
-    assert [rows["test"][name] for name in ("T3", "T4", "unlabelled")] == [0, 0, 1]
+    assert [rows["train"][name] for name in ("class T3", "class T4", "unlabelled")] == [1, 1, 0]
+    assert [rows["test"][name] for name in ("class T3", "class T4", "unlabelled")] == [0, 0, 1]
     split = [sum(rows[name][what] for name in ("train", "val", "test", "left out")) for what in ("patients", "lesions")]
     assert split == [4, 6]
 

@@ -15,7 +15,7 @@ SELECTION = [
     {"name": "a|b<i>", "r": -0.294, "p": 0.04, "test": "permutation", "n": 25, "kept": True, "reason": ""},
     {"name": "cusp", "r": 0.1, "p": 0.6, "test": "t", "n": 90, "kept": False, "reason": "p >= 0.05"},
 ]
-FLOW = [{"name": "train", "patients": 3, "lesions": 4, "T3": 1, "T4": 3}]
+FLOW = [{"name": "train", "patients": 3, "lesions": 4, "class T3": 1, "class T4": 3}]
 
 
 def card(classes=("T3", "T4"), runs=("mtl-tl", "stl-ri"), **config):
@@ -57,6 +57,13 @@ def test_sections_and_tasks():
     ]
     assert r"| auxiliary tasks of MTL | a\|b\<i\> (\|r\| 0.29) |" in text
     assert "<i>" not in text
+
+
+def test_the_tasks_are_those_that_were_trained():
+    text, _ = card(chosen_tasks={"cusp": 0.5, "a|b<i>": None})
+    assert r"| auxiliary tasks of MTL | cusp (weight 0.5), a\|b\<i\> (weight \|r\|) |" in text
+    single, _ = card(runs=("stl-tl", "stl-ri"))
+    assert "| auxiliary tasks of MTL | none |" in single
 
 
 def test_no_patient_and_no_file():

@@ -48,6 +48,21 @@ def test_several_lesions_of_a_patient_do_not_count_as_patients():
         assert wrong < 0.6 * single
 
 
+@pytest.mark.parametrize("patients", [1, 2, 9, 10])
+def test_few_patients_with_several_lesions_have_no_clustered_interval(patients):
+    score, truth = lesions(40)
+    found = calibration(score, truth, np.arange(40) % patients)
+    for name in ("intercept", "slope"):
+        assert found[name].value == pytest.approx(calibration(score, truth)[name].value)
+        assert found[name].reason == ("" if patients == 10 else f"lesions of {patients} patients only")
+        assert (found[name].low is None) == (patients < 10)
+
+
+def test_of_thresholds_that_are_equally_good_the_highest():
+    """By whole numbers: as rates 1 - 2/3 and 1/3 - 0 differ in their last bits."""
+    assert youden([0.8, 0.8, 0.4, 0.6, 11 / 15, 0.6], [0, 1, 0, 1, 1, 0]) == 11 / 15
+
+
 def test_clustered_slope_is_the_sandwich():
     score, truth = lesions(90)
     cluster = np.arange(90) // 3

@@ -253,6 +253,11 @@ def test_run_folders_side_by_side(tmp_path):
     ]  # fmt: skip
 
 
+def test_run_folders_of_another_positive_class_say_so():
+    text = format_comparison({name: evaluate(predictions(), ["T3", "T4"], name) for name in ("T3", "T4")})
+    assert text.split("positive")[1].split("\n")[0].split() == ["T3", "T3", "T4", "T4"]
+
+
 @pytest.mark.parametrize("text", [None, "{", "[]", '{"schema": "other"}'])
 def test_a_folder_without_metrics_is_refused(tmp_path, text):
     if text is not None:

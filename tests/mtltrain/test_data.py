@@ -233,7 +233,9 @@ def test_constant_patches_are_told(tmp_path):
 
 def test_label_order():
     assert label_order(("a", "b"), None, None) == ("a", "b")
-    assert label_order(("a", "b"), "a", None) == ("b", "a")
+    assert label_order(("a", "b"), "a", None) == label_order(("a", "b"), "a", ["b", "a"]) == ("b", "a")
+    with pytest.raises(InputError, match="--positive a, but --label-order ends with b"):
+        label_order(("a", "b"), "a", ["a", "b"])
     assert label_order(("a", "b", "c"), None, ["b", "a", "c"]) == ("b", "a", "c")
 
 

@@ -14,6 +14,7 @@ from ctpatch import InputError, open_store
 from ctpatch.store import data_card
 from mtltrain import Settings, checkpoints, fit
 from mtltrain.folder import fit_folder, predict_folder
+from mtltrain.tables import tables
 
 SMALL = Settings("shufflenet_v2_x0_5", epochs=1, batch_size=12)
 FILES = {"config.json", "history.csv", "predictions.csv", "auxiliary.csv", "metrics.json", "report.html"}
@@ -204,6 +205,31 @@ def test_weights_are_a_matter_of_the_runs_that_start_from_them(store, tmp_path):
     assert told().startswith("imagenet.pth sha256")
     with pytest.raises(InputError, match=r"made with tl_weights = imagenet.pth .*, this call has other.pth"):
         fit_folder(store, out, ["stl-tl"], [1], SMALL, weights=other)
+
+
+def test_classes_with_the_names_of_columns(tmp_path):
+    """What a table's or a report's own words are is no class's business."""
+    path = write_store(tmp_path / "s.h5", classes=("n", "second"))
+    metrics = fit_folder(path, tmp_path / "out", ["mtl-ri", "stl-ri"], [0], SMALL)
+    (flow,) = (table for title, table in tables(metrics).items() if title.startswith("Flow"))
+    assert list(flow.columns) == ["patients", "lesions", "class n", "class second", "unlabelled"]
+    assert flow.loc["train"].tolist()[1:4] == [str(metrics["flow"][2][key]) for key in list(flow.columns)[1:4]]
+
+
+def test_weights_for_a_network_that_has_no_outline(store, tmp_path):
+    """RegNet computes with tensors while it is built."""
+    torch.save(torchvision.models.regnet_y_400mf().state_dict(), tmp_path / "w.pth")
+    settings = Settings("regnet_y_400mf", epochs=1, batch_size=24)
+    fit_folder(store, tmp_path / "out", ["stl-tl"], [0], settings, weights=tmp_path / "w.pth")
+    with pytest.raises(InputError, match="the weights lack"):
+        fit_folder(store, tmp_path / "b", ["stl-tl"], [0], replace(settings, backbone="regnet_y_800mf"),
+                   weights=tmp_path / "w.pth")  # fmt: skip
+
+
+def test_a_batch_of_one_patch_where_a_network_normalises_pooled_features(tmp_path):
+    path = write_store(tmp_path / "s.h5", {"train": 5, "val": 2, "test": 2}, patches=1)
+    with pytest.raises(InputError, match=r"a batch of each epoch is of one patch.*give another --batch-size"):
+        fit_folder(path, tmp_path / "o", ["stl-ri"], [0], Settings("timm:mobilenetv4_conv_small_035", batch_size=4))
 
 
 def test_three_classes(tmp_path):

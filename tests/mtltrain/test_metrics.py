@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import softmax
 from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from mtltrain.metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion, roc_points
+from mtltrain.metrics import Estimate, auc, average, compare_auc, mcnemar, one_vs_rest, proportion, ranking, roc_points
 
 # lesions: (true, score of one model, of another), with ties, at least two lesions of each class
 LESIONS = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=40).filter(
@@ -106,6 +107,29 @@ def test_one_lesion_a_patient_is_not_clustered():
     truth, scores, names = rng.random(50) < 0.4, rng.normal(size=(2, 50)), rng.permutation(50)
     assert auc(scores[0], truth, names) == auc(scores[0], truth)
     assert compare_auc(*scores, truth, names)[1] == pytest.approx(compare_auc(*scores, truth)[1], rel=1e-12)
+
+
+def test_the_same_auc_whichever_class_is_the_positive_one():
+    """Probabilities that float64 cannot tell from 1, as of a network with large logits, are ranked by the rest's."""
+    logits = np.array([[0, 40.0], [0, 50], [0, 60], [0, 45], [3, 1], [2, 1], [1, 1]])
+    table, labels = softmax(logits, axis=1), np.array([0, 1, 1, 0, 1, 0, 1])
+    assert (table[:4, 1] == 1).all()
+    found = [auc(*one_vs_rest(ranking(table), labels, positive)).value for positive in (0, 1)]
+    assert found[0] == found[1] == pytest.approx(roc_auc_score(labels, logits[:, 1] - logits[:, 0]))
+    three = np.random.default_rng(0).dirichlet(np.ones(3), 40)
+    assert np.array_equal(ranking(three).argsort(axis=0), three.argsort(axis=0))
+
+
+def test_an_average_that_no_resampling_changes_has_no_interval():
+    assert average([0.1] * 7).reason == "all resampled patients give the same value"
+
+
+def test_of_mirrored_problems_the_interval_is_that_of_one():
+    """Each problem's shares have the small-sample factor of its own classes."""
+    rng = np.random.default_rng(2)
+    truth, score = np.arange(11) < 2, rng.normal(size=11)
+    one, both = auc(score, truth), auc([score, -score], [truth, ~truth])
+    assert [both.value, both.low, both.high] == pytest.approx([one.value, one.low, one.high])
 
 
 def test_macro_auc_is_sklearns():

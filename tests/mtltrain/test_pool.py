@@ -90,6 +90,7 @@ def test_command(folds, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("made", "says"),
     [
+        ({"first": "a"}, r"12 patients are tested in several folders, A-000 in .*fold0 and .*other"),
         ({"first": "A"}, r"12 patients are tested in several folders, A-000 in .*fold0 and .*other"),
         ({"seeds": (0, 2)}, "made with runs and seeds = "),
         ({"runs": ["mtl-ri"]}, "made with runs and seeds = "),

@@ -51,6 +51,50 @@ FORMS = {
 }
 
 
+DEEPER = [
+    ("resnet18", "resnet34"),
+    ("resnet50", "resnet101"),
+    ("convnext_tiny", "convnext_small"),
+    ("swin_t", "swin_s"),
+    ("efficientnet_b0", "efficientnet_b1"),
+]
+
+
+@pytest.mark.parametrize(("backbone", "deeper"), DEEPER)
+@pytest.mark.parametrize("arch", ["mtl-tl", "stl-tl"])
+def test_weights_of_a_deeper_network_are_no_weights_of_this_one(backbone, deeper, arch):
+    """They have all of its tensors."""
+    with torch.device("meta"):
+        weights = torchvision.models.get_model(deeper).state_dict()
+    with pytest.raises(InputError, match=r"\d+ blocks of layers that the backbone does not .*name the --backbone"):
+        models.load_pretrained(empty(arch, backbone), weights)
+
+
+@pytest.mark.parametrize(
+    "backbone", [n for n in torchvision.models.list_models(torchvision.models) if "regnet" not in n]
+)
+@pytest.mark.parametrize("arch", ["mtl-tl", "stl-tl"])
+def test_each_network_s_own_weights_are_taken_with_what_they_have_beside(backbone, arch):
+    """Heads of other sizes, and auxiliary classifiers, are left behind."""
+    with torch.device("meta"):
+        options = {"init_weights": False} if backbone in ("googlenet", "inception_v3") else {}
+        weights = torchvision.models.get_model(backbone, **options).state_dict()
+    models.load_pretrained(empty(arch, backbone), weights)
+
+
+@pytest.mark.parametrize("text", ["Rate limit", "Quota exceeded", "(see readme)", "a,b\n1,2\n", "Repository not found"])
+def test_a_page_instead_of_weights(tmp_path, text):
+    (tmp_path / "w.pth").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"w\.pth: no readable checkpoint"):
+        fit.load_weights(tmp_path / "w.pth")
+
+
+def test_tensors_without_names(tmp_path):
+    torch.save({0: torch.zeros(2)}, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="no state dict"):
+        fit.load_weights(tmp_path / "w.pth")
+
+
 def same(net, expected):
     """Whether all tensors of the backbone but the head's are the published ones, under the published names."""
     found = {k: tensor for k, tensor in net.backbone.state_dict().items() if not k.startswith(("fc", "classifier"))}
