@@ -62,9 +62,8 @@ class Processes:
     def __init__(self, count: int, quiet: bool = False, idle_s: float | None = None) -> None:
         from joblib.externals.loky import ProcessPoolExecutor
 
-        if (
-            multiprocessing.current_process().daemon
-        ):  # as Dask's workers are: such may have no children, lest these stay
+        # daemons, as Dask's workers are, may have no children, lest these be left
+        if multiprocessing.current_process().daemon:
             multiprocessing.current_process().daemon = False
         # the signal comes when the *thread* ends that started the process: only the main one ends with this process
         by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()

@@ -40,6 +40,8 @@ def read(path: Path) -> dict[str, Any]:
             return load_file(path)
         with torch.serialization.safe_globals(PLAIN):
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
     except Exception as error:  # a text file is read as a pickle, whose reader raises whatever it meets
         found = f"no readable checkpoint ({type(error).__name__})"
         do = "name a whole file, of a script's checkpoint its state dict alone, or delete it and train again"
