@@ -44,8 +44,9 @@ def _together(group: list[str]) -> str:
         return first
     lesions = list(dict.fromkeys(note.who for note in group if isinstance(note, Note)))
     alike = all(isinstance(note, Note) and note.what == first.what for note in group)
-    more = ", …" if len(lesions) > _SHOWN else ""
-    who = f"{len(lesions)} lesions ({', '.join(lesions[:_SHOWN])}{more})"
     if len(lesions) == 1:
         who = f"{lesions[0]}, {len(group)} times"
+    else:
+        more = ", …" if len(lesions) > _SHOWN else ""
+        who = f"{len(lesions)} lesions ({', '.join(lesions[:_SHOWN])}{more})"
     return f"{who}{'' if alike else ', with these numbers the first'}: {first.what}"

@@ -211,9 +211,9 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
     path = out / "config.json"
     if path.exists():
         old = read_json(path)
-        before = old.get("tl_weights", "")  # empty where nothing has started from any so far
-        config["tl_weights"] = config["tl_weights"] or before
-        said = [key for key in FIXED if key != "tl_weights" or before]
+        weights = old.get("tl_weights", "")  # empty where nothing has started from any so far
+        config["tl_weights"] = config["tl_weights"] or weights
+        said = [key for key in FIXED if key != "tl_weights" or weights]
         fit.refuse_difference(old, {key: config[key] for key in said}, path)
         before = {key: old[key] if isinstance(old[key], list) else [old[key]] for key in GROWING}  # once one device
         config |= {key: [*before[key], *(v for v in config[key] if v not in before[key])] for key in GROWING}

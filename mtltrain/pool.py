@@ -81,9 +81,10 @@ def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -
 
 def _refuse_shared_patients(predictions: pd.DataFrame, folders: Sequence[Path]) -> None:
     test = predictions[predictions["split"] == "test"]
-    shared = test.groupby(test["patient_id"].map(alike))["fold"].nunique().loc[lambda count: count > 1]
+    patients = test["patient_id"].map(alike)
+    shared = test.groupby(patients)["fold"].nunique().loc[lambda count: count > 1]
     if len(shared):
-        rows = test[test["patient_id"].map(alike) == shared.index[0]]
+        rows = test[patients == shared.index[0]]
         first, where = rows["patient_id"].iloc[0], [str(folders[fold - 1]) for fold in sorted(set(rows["fold"]))]
         raise InputError(
             f"{len(shared)} patients are tested in several folders, {first} in {' and '.join(where)}",

@@ -151,10 +151,11 @@ def format_tables(metrics: Mapping[str, Any]) -> str:
 
 def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
     """Lay out Table 2 of several run folders (name -> metrics) as one; several seeds: their averaged probabilities."""
-    positive = {metrics["positive"] or "each" for metrics in folders.values()}
+    positive = {folder: metrics["positive"] or "each" for folder, metrics in folders.items()}
+    differ = len(set(positive.values())) > 1
     rows = [
         {"name": f"{folder} {run_name(run)}", "lesions": metrics["test"]["lesions"], "seeds": len(entry["seeds"])}
-        | ({"positive": metrics["positive"] or "each"} if len(positive) > 1 else {})
+        | ({"positive": positive[folder]} if differ else {})
         | entry["metrics"]
         for folder, metrics in folders.items()
         for run, entry in metrics["runs"].items()

@@ -96,10 +96,15 @@ def _untold_turn(head: Any) -> float:
 
     ITK writes both forms, and the qform of a CT turned by a tenth of a degree is up to 0.3 mm off the sform.
     """
-    vector = np.array([head[f"quatern_{axis}"] for axis in "bcd"])
+    vector = _quaternion(head)
     lost, square = float(np.finfo(vector.dtype).eps) + HALF_TURN, 1 - float((vector.astype(np.float64) ** 2).sum())
     low, high = np.sqrt(np.clip([square - lost, square + lost], 0, None))
     return float(2 * (high - low))
+
+
+def _quaternion(head: Any) -> Any:
+    """b, c and d in the header's own precision, (3,)."""
+    return np.array([head[f"quatern_{axis}"] for axis in "bcd"])
 
 
 def _qform(head: Any) -> Floats:
@@ -107,7 +112,7 @@ def _qform(head: Any) -> Floats:
 
     As in nifti1_io.c, a length a rounding above 1 is 1 and a pixdim[0] of 0 is 1, both of which nibabel refuses.
     """
-    vector = np.array([head[f"quatern_{axis}"] for axis in "bcd"], np.float64)
+    vector = _quaternion(head).astype(np.float64)
     length, pixdim = float(np.linalg.norm(vector)), head["pixdim"]
     if not length**2 <= 1 + UNIT_TOLERANCE or (pixdim[1:4] < 0).any():
         found = f"a qform with quaternion {vector} and spacing {pixdim[1:4]}"
