@@ -75,20 +75,27 @@ class Processes:
         self._last.set_result(None)
 
     def submit(self, function: Function, *arguments: Any) -> Future[Any]:
-        """Hand out a call, which nobody makes once they have been told to end.
+        """Hand out a call. Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning.
 
-        Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning.
+        Raises
+        ------
+        WorkerDied
+            When they have been told to end.
         """
         resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             with self._lock:
-                if self._ended:
-                    return Future()
+                self.check_open()
                 self._last = self._pool.submit(function, *arguments)
                 return self._last
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def check_open(self) -> None:
+        """Raise WorkerDied once they have been told to end: a call may then get no answer at all."""
+        if self._ended:
+            raise WorkerDied("stopped")
 
     def end(self) -> None:
         """End them, whatever they are doing.
@@ -143,9 +150,10 @@ class OwnProcess:
         Raises
         ------
         WorkerDied
-            When the process ended instead.
+            When the process ended instead, also where another thread has closed it.
         """
         from joblib.externals.loky import BrokenProcessPool, wait
+        from joblib.externals.loky.process_executor import ShutdownExecutorError
 
         pool = self._pool = self._pool or Processes(1, self._quiet, self._idle_s)
         answer = pool.submit(function, *arguments)
@@ -154,10 +162,14 @@ class OwnProcess:
             # those it knew before: it would never hear of that one's death (loky 3.6.0). Asked again it looks again.
             if wait([answer], _ASK_AGAIN_S).not_done:
                 pool.submit(int)
+            while wait([answer], _ASK_AGAIN_S).not_done:
+                pool.check_open()
             return answer.result()
         except BrokenProcessPool as death:
             self.close()
             raise WorkerDied.by(death) from None
+        except ShutdownExecutorError:
+            raise WorkerDied("stopped") from None
         except BaseException:
             if not answer.done():  # interrupted: it would go on with what nobody waits for
                 self.close()

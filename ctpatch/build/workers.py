@@ -6,16 +6,14 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from joblib import Parallel, ParallelBackendBase, delayed
 from joblib.externals.loky import BrokenProcessPool
 
 from ..processes import Call, Function, OwnProcess, Processes, WorkerDied
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
 
 AHEAD = 2
 """Calls per worker that are handed out and not finished: one at work, one waiting.
@@ -109,7 +107,10 @@ class _Workers(ParallelBackendBase):
         return n_jobs
 
     def submit(self, func: Function, callback: Callable[[Future[Any]], None] | None = None) -> Future[Any]:
-        answer = self._processes.submit(func)
+        try:
+            answer = self._processes.submit(func)
+        except WorkerDied:  # joblib hands out in threads of its own, also once the run is closed: nobody waits for it
+            return Future()
         if callback:
             answer.add_done_callback(callback)
         return answer

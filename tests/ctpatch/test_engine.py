@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from joblib.externals.loky import process_executor
 
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD
-from ctpatch.processes import OwnProcess, WorkerDied
+from ctpatch.processes import OwnProcess, Processes, WorkerDied
 
 TOOLS = str(Path(__file__).resolve().parents[1])
 
@@ -244,6 +245,36 @@ def test_the_death_of_one_that_has_replaced_another_is_told(left, tmp_path):
         with pytest.raises(WorkerDied, match="killed by signal 9"):
             process(square, 1, str(tmp_path), 1)
         assert process(square, 2) == 4
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_call_of_one_that_is_closed_by_another_thread_is_not_waited_for(moment, monkeypatch):
+    """As a Dask worker's thread is whose run ends: just before loky takes the call, or while it is made."""
+    process, submit = OwnProcess(), Processes.submit
+
+    def closed_meanwhile(self, function, *arguments):
+        if moment == "after":
+            answer = submit(self, function, *arguments)
+        closer = threading.Thread(target=process.close)
+        closer.start()
+        closer.join()
+        return submit(self, function, *arguments) if moment == "before" else answer
+
+    assert process(square, 2) == 4
+    monkeypatch.setattr(Processes, "submit", closed_meanwhile)
+    with pytest.raises(WorkerDied, match="stopped"):
+        process(square, 3, "", 0, 60)
+    monkeypatch.undo()
+    assert process(square, 3) == 9
+    process.close()
+
+
+def test_a_call_that_loky_has_lost_is_not_waited_for_once_its_process_is_closed(monkeypatch):
+    process = OwnProcess()
+    monkeypatch.setattr(Processes, "submit", lambda self, function, *arguments: Future())
+    threading.Timer(0.1, process.close).start()
+    with pytest.raises(WorkerDied, match="stopped"):
+        process(square, 3)
 
 
 def test_own_process_serves_a_thread():
