@@ -155,8 +155,11 @@ class OwnProcess:
         from joblib.externals.loky import BrokenProcessPool, wait
         from joblib.externals.loky.process_executor import ShutdownExecutorError
 
-        pool = self._pool = self._pool or Processes(1, self._quiet, self._idle_s)
-        answer = pool.submit(function, *arguments)
+        try:
+            pool, answer = self._handed_out(function, arguments)
+        except BrokenProcessPool:  # it has died before, of no call: one that is idle is killed where memory is short
+            self.close()
+            pool, answer = self._handed_out(function, arguments)
         try:
             # In the place of a process that was idle, or has grown, loky starts another when it is asked, and waits for
             # those it knew before: it would never hear of that one's death (loky 3.6.0). Asked again it looks again.
@@ -174,6 +177,10 @@ class OwnProcess:
             if not answer.done():  # interrupted: it would go on with what nobody waits for
                 self.close()
             raise
+
+    def _handed_out(self, function: Function, arguments: Call) -> tuple[Processes, Future[Any]]:
+        pool = self._pool = self._pool or Processes(1, self._quiet, self._idle_s)
+        return pool, pool.submit(function, *arguments)
 
     def close(self) -> None:
         """End the process."""

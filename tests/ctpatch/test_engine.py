@@ -232,6 +232,13 @@ def test_own_process_names_its_death_and_is_started_again():
     assert not alive(last)
 
 
+def test_a_death_while_it_was_idle_is_no_call_s():
+    with closing(OwnProcess()) as process:
+        os.kill(process(pid_of, 0), signal.SIGKILL)
+        awaited(lambda: process._pool._pool._flags.broken)
+        assert process(square, 3) == 9
+
+
 @pytest.mark.parametrize("left", ["idle", "grown"])
 def test_the_death_of_one_that_has_replaced_another_is_told(left, tmp_path):
     """loky 3.6.0 starts it while it waits for those that it knew before."""
