@@ -58,9 +58,10 @@ class Saver:
 
     def __init__(self, folder: Path, run: dict[str, Any], device: str):
         self.folder, self.run, self.share, self.pinned = folder, run, SHARE[device], device == "cuda"
-        self.newest: _Snapshot | None = None
-        self.best: _Snapshot | None = None
+        self.kept: tuple[_Snapshot | None, _Snapshot | None] = None, None
+        """The newest state, and the best where it is not on the disk yet: one value, which Ctrl-C finds whole."""
         self.written: _Snapshot | None = None
+        self._best_written: _Snapshot | None = None
         self._begun, self._cost = -float("inf"), 0.0
         self._memory: dict[str, list[Any]] = {"model": [], "optimizer": []}
         self._thread = ThreadPoolExecutor(1, "checkpoints")
@@ -70,11 +71,10 @@ class Saver:
         """Copy the state after an epoch, and have it written if it is time; `best`: it is the best epoch so far."""
         self._collect(wait=False)
         model, optimizer = self._copy("model", model), self._copy("optimizer", optimizer)
-        self.newest = _Snapshot([dict(entry) for entry in history], model, optimizer)
-        if best:
-            self.best = self.newest
+        newest = _Snapshot([dict(entry) for entry in history], model, optimizer)
+        self.kept = newest, newest if best else self.kept[1]
         if not self._writing and self.share * (time.monotonic() - self._begun) >= self._cost:
-            self._hand_over(self.newest)
+            self._hand_over(*self.kept)
 
     def wait(self) -> None:
         """Until nothing is being written."""
@@ -88,18 +88,21 @@ class Saver:
     ) -> None:
         with self._thread:
             self.wait()
-            if self.newest and self.newest is not self.written:
-                self._hand_over(self.newest)
+            newest, best = self.kept
+            if newest and newest is not self.written:
+                self._hand_over(newest, best)
                 self.wait()
 
-    def _hand_over(self, newest: _Snapshot) -> None:
+    def _hand_over(self, newest: _Snapshot, best: _Snapshot | None) -> None:
         self._begun = time.monotonic()
-        self._writing = self._thread.submit(self._write, newest, self.best), newest, self.best
+        self._writing = self._thread.submit(self._write, newest, best), newest, best
 
     def _write(self, newest: _Snapshot, best: _Snapshot | None) -> float:
-        """best.pt first: where the machine stops between the two, its epoch is done again and best.pt with it."""
-        if best:
-            save_checkpoint(self.folder / "best.pt", {"run": self.run, "history": best.history, "model": best.model})
+        """best.pt first: where the machine stops between the two, its epoch is done again; see `restore_best`."""
+        if best and best is not self._best_written:  # or the one before it would be lost where last.pt did not follow
+            state = {"run": self.run, "history": best.history, "model": best.model}
+            save_checkpoint(self.folder / "best.pt", state, keep=True)
+            self._best_written = best
         state = {"run": self.run, "history": newest.history, "model": newest.model, "optimizer": newest.optimizer}
         save_checkpoint(self.folder / "last.pt", state, keep=True)
         return time.monotonic() - self._begun
@@ -109,12 +112,13 @@ class Saver:
         if self._writing and (wait or self._writing[0].done()):
             (future, newest, best), self._writing = self._writing, None
             self._cost, self.written = future.result(), newest
-            if self.best is best:
-                self.best = None
+            if self.kept[1] is best:
+                self.kept = self.kept[0], None
 
     def _copy(self, part: str, state: Any) -> Any:
         """A copy of a part of the state in memory whose content is on the disk or out of date, or else in new."""
-        needed = [self.newest if self.newest is not self.written else None, self.best]
+        newest, best = self.kept
+        needed = [newest if newest is not self.written else None, best]
         needed += self._writing[1:] if self._writing else ()
         used = [getattr(snapshot, part) for snapshot in needed if snapshot]
         copies = self._memory[part]
@@ -177,6 +181,27 @@ def newest_checkpoint(path: Path) -> dict[str, Any] | None:
         with suppress(InputError):
             return load_checkpoint(candidate)
     return load_checkpoint(found[0]) if found else None
+
+
+def restore_best(path: Path, history: list[dict[str, float]]) -> None:
+    """Take back a best.pt of an epoch that is to be done again, which may come out otherwise (GPU, other threads).
+
+    Parameters
+    ----------
+    path : Path
+        best.pt; the one before it is beside it as `.old`.
+    history : list of dict
+        The run's epochs, as far as they are kept, up to the best.
+    """
+    old = path.with_suffix(".old")
+    if not _is_of(path, history) and _is_of(old, history):
+        old.replace(path)
+
+
+def _is_of(path: Path, history: list[dict[str, float]]) -> bool:
+    with suppress(InputError):
+        return bool(load_checkpoint(path)["history"] == history)
+    return False
 
 
 def digest(value: Any) -> str:

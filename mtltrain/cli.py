@@ -16,6 +16,8 @@ from . import Settings
 
 ARCHS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
 DEVICES = ("auto", "cpu", "cuda")
+MOST = 2**63 - 1
+"""The largest number of torch and pandas."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,11 +79,11 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--patience", type=_number(int, 1), help="epochs without a better validation AUC (default: %(default)s)"
     )
-    fit.add_argument("--batch-size", type=_number(int, 1), help="patches a step (default: %(default)s)")
+    fit.add_argument("--batch-size", type=_number(int, 1, MOST), help="patches a step (default: %(default)s)")
     fit.add_argument(
         "--lr", type=_number(float, 1e-12), help="of new layers; of pre-trained ones a fifth (default: %(default)s)"
     )
-    fit.add_argument("--seeds", type=_number(int, 0), nargs="+", default=[0], help="one run each (default: 0)")
+    fit.add_argument("--seeds", type=_number(int, 0, MOST), nargs="+", default=[0], help="one run each (default: 0)")
     fit.add_argument("--device", choices=DEVICES, help="default: %(default)s, a GPU where there is one")
     fit.add_argument("--positive", help="the positive one of two classes (default: the last in sorted order)")
     fit.add_argument("--label-order", nargs="+", help="the classes from lowest to highest")
@@ -116,7 +118,7 @@ def _fit(args: argparse.Namespace) -> None:
     args.device = str(pick_device(args.device))
     args.chosen_tasks = dict(args.chosen_tasks)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
-    out = args.out or args.store.with_name(f"{args.store.stem}-mtltrain")
+    out = _folder(args.out or args.store.parent / f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
         args.store,
         out,
@@ -138,7 +140,11 @@ def _predict(args: argparse.Namespace) -> None:
     from .folder import predict_folder
     from .tables import write_csv
 
-    out = args.out or args.store.with_name(f"{args.store.stem}-predictions.csv")
+    out = args.out or args.store.parent / f"{args.store.stem}-predictions.csv"
+    if out.is_dir():
+        raise InputError("--out is a folder", "name a CSV file", out)
+    if not args.out and out.exists():
+        raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
     write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))
     print(out)
 
@@ -159,6 +165,8 @@ def _pool(args: argparse.Namespace) -> None:
     from .pool import pool_folds
     from .tables import format_tables, write_csv, write_json
 
+    if args.out and (_folder(args.out) / "config.json").exists():
+        raise InputError("--out is a run folder of mtltrain fit", "name another, or its results are lost", args.out)
     metrics, predictions = pool_folds(args.folders)
     print(f"{len(args.folders)} folds pooled: out-of-fold predictions\n\n{format_tables(metrics)}")
     print(
@@ -167,6 +175,12 @@ def _pool(args: argparse.Namespace) -> None:
     if args.out:
         write_csv(args.out / "predictions.csv", predictions)
         write_json(args.out / "metrics.json", metrics)
+
+
+def _folder(out: Path) -> Path:
+    if out.exists() and not out.is_dir():
+        raise InputError("--out is a file", "name a folder", out)
+    return out
 
 
 def _task(text: str) -> tuple[str, float | None]:

@@ -139,15 +139,17 @@ class PatchDataset(torch.utils.data.Dataset[tuple[Tensor, Any, Tensor]]):
         self._patches, self._normalisation = store.split(split), normalisation
         lesion = np.asarray(self._patches.lesion)
         self._label = class_index(store.lesions["label"], store.label_classes)[lesion]
+        self._places = np.arange(len(lesion))
         self._aux = torch.tensor(store.lesions.filter(regex="^aux_").to_numpy(np.float32)[lesion])
 
     def __len__(self) -> int:
         return len(self._label)
 
     def __getitem__(self, index: Any) -> tuple[Tensor, Any, Tensor]:
-        pictures = torch.from_numpy(self._patches.pictures(index, normalisation=self._normalisation))
-        label = self._label[index]
-        return pictures, int(label) if label.ndim == 0 else torch.from_numpy(label), self._aux[index]
+        place = self._places[index].copy()  # for a tensor, and a slice backwards, which torch does not take
+        pictures = torch.from_numpy(self._patches.pictures(place, normalisation=self._normalisation))
+        label = self._label[place]
+        return pictures, int(label) if label.ndim == 0 else torch.from_numpy(label), self._aux[place]
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from torch import Tensor
 from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line
 
 from . import Settings, metrics, models, weights
-from .checkpoints import Saver, load_checkpoint, newest_checkpoint
+from .checkpoints import Saver, load_checkpoint, newest_checkpoint, restore_best
 from .data import Cohort
 from .graph import GraphedStep
 from .tasks import Characteristic, targets
@@ -96,7 +96,7 @@ def train(
     with torch.random.fork_rng(["cuda"] if run.settings.device == "cuda" else []):
         torch.manual_seed(number("initial", run.seed))
         session = _Session(run, start, capturable=graph)
-        session.resume(folder / "last.pt", log)
+        session.resume(folder, log)
         step = GraphedStep(session.step, run.settings.batch_size) if graph else session.step
         with Saver(folder, run.identity, session.device.type) as saver:
             while session.unfinished():
@@ -149,7 +149,8 @@ class _Session:
         counts = self.label[self.train.lesion.unique()].bincount(minlength=len(run.cohort.classes))
         self.class_weights = counts.sum() / (len(counts) * counts) if run.settings.balanced else None
 
-    def resume(self, path: Path, log: Callable[[str], None]) -> None:
+    def resume(self, folder: Path, log: Callable[[str], None]) -> None:
+        path = folder / "last.pt"
         state = newest_checkpoint(path)
         if state is None:
             return
@@ -160,13 +161,12 @@ class _Session:
         for group in self.optimizer.param_groups:
             group["capturable"] = capturable  # whichever way the run was begun
         self.history = state["history"]
+        restore_best(folder / "best.pt", self.history[: self.best()])
         begun, device = state["run"]["device"], self.run.settings.device
         log(f"{self.run.name} goes on after epoch {len(self.history)}" + f", begun on {begun}" * (begun != device))
 
     def best(self) -> int:
-        """Number of the first epoch with the highest validation AUC."""
-        aucs = [entry["val_auc"] for entry in self.history]
-        return aucs.index(max(aucs)) + 1 if aucs else 0
+        return best_epoch(self.history)
 
     def unfinished(self) -> bool:
         settings, done = self.run.settings, len(self.history)
@@ -232,6 +232,12 @@ class _Session:
     def save(self, saver: Saver) -> None:
         best = self.best() == len(self.history)
         saver.keep(self.history, self.net.state_dict(), self.optimizer.state_dict(), best=best)
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
+    """Number of the first epoch with the highest validation AUC; 0 where there is none."""
+    aucs = [entry["val_auc"] for entry in history]
+    return aucs.index(max(aucs)) + 1 if aucs else 0
 
 
 def build(identity: dict[str, Any]) -> models.Network:

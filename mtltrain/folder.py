@@ -19,7 +19,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import IMAGENET, InputError, data_card, flow, lock, open_store
+from ctpatch.store import IMAGENET, CtpatchError, InputError, data_card, flow, lock, open_store, unlock
 
 from . import Settings, __version__, fit, models
 from .attention import class_maps
@@ -41,6 +41,7 @@ FIXED = ("store_sha256", "windows", "normalisation", "classes", "order", *(field
 
 GROWING = ("arch", "seeds", "device", "versions")
 """Entries to which a later call may add."""
+RESULTS = ("metrics.json", "predictions.csv", "auxiliary.csv", "history.csv", "report.html", "model_card.md")
 
 
 def fit_folder(
@@ -68,9 +69,12 @@ def fit_folder(
     ------
     InputError
         Before anything trains: if the store cannot be trained on, no characteristic is left for the multi-task
-        architectures, pre-trained weights cannot be had, or `out` is in use or holds runs of another store or other
-        settings.
+        architectures, pre-trained weights cannot be had, or `out` is in use, or holds runs of another store or other
+        settings, or files of something else.
+    CtpatchError
+        While training: see `fit.train`.
     """
+    _refuse_foreign(out)
     if graph and settings.device != "cuda":
         raise InputError(f"--cuda-graph, but the device is {settings.device}", "leave it out, or use --device cuda")
     with open_store(path) as store, fit.guarded(settings):
@@ -95,9 +99,12 @@ def fit_folder(
                 log(line)
             for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
                 leftover.unlink()
+            for finished in out.glob("*/seed-*/predictions.csv"):  # as a call killed meanwhile left it
+                _clear(finished.parent)
             for run in _unfinished(runs, out):
                 history = fit.train(run, out / run.name, start, log, watch, graph=graph)
-                _finish(run, out / run.name, pd.DataFrame(history))
+                _finish(run, out / run.name, history)
+                _clear(out / run.name)
             write(out / "data_card.md", data_card(store))
             return _evaluate(out, cohort, config["selection"], flow(store))
 
@@ -137,15 +144,28 @@ def locked(folder: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        If another process holds it.
+        If another process holds it, or the file system has no locks.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = lock(folder / ".lock")
+    try:
+        file = lock(folder / ".lock")
+    except InputError:  # in ctpatch build's words
+        found = "the file system has no locks: two mtltrain fit at once could mix"
+        raise InputError(found, "name a folder on another file system with --out", folder) from None
     if file is None:
         found = "another mtltrain fit is at work in this folder"
         raise InputError(found, "wait for it, or name another folder with --out", folder)
-    with file:
+    try:
         yield
+    finally:
+        unlock(file)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Raise InputError where `out` has somebody's own files of names that a run folder has; a log may lie there."""
+    found = [name for name in RESULTS if (out / name).exists()]
+    if found and not (out / "config.json").exists():
+        raise InputError(f"--out has a {found[0]} and is no run folder of mtltrain fit", "name another folder", out)
 
 
 def _refuse_misuse(
@@ -220,15 +240,21 @@ def _write_config(out: Path, config: dict[str, Any]) -> None:
     write_json(path, config)
 
 
-def _finish(run: fit.Run, folder: Path, history: pd.DataFrame) -> None:
+def _finish(run: fit.Run, folder: Path, history: list[dict[str, float]]) -> None:
     """Write the run's tables, predictions.csv last: it marks the run as finished."""
     state, cohort = load_checkpoint(folder / "best.pt"), run.cohort
+    if state["history"] != history[: fit.best_epoch(history)]:
+        raise CtpatchError(f"{folder}: best.pt is not of the best epoch. Do: delete this folder and train again.")
     output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
-    write_csv(folder / "history.csv", history.assign(run=run.arch, seed=run.seed))
+    write_csv(folder / "history.csv", pd.DataFrame(history).assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
     write(folder / ATTENTION, _attention(state, cohort.patches["test"], torch.device(run.settings.device)))
     write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
-    for leftover in {*folder.glob("last.*"), *folder.glob("*.tmp")}:
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a finished run needs no more."""
+    for leftover in {*folder.glob("last.*"), *folder.glob("best.old"), *folder.glob("*.tmp")}:
         leftover.unlink()
 
 

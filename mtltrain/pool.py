@@ -44,10 +44,13 @@ def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
     Raises
     ------
     InputError
-        If the folders were not made alike, or a test patient is in two of them.
+        If one is no run folder, the folders were not made alike, or a test patient is in two of them.
     """
     if len(folders) < 2:
         raise InputError(f"--pool of {len(folders)} folder", "name the run folders of all folds")
+    for folder in folders:
+        if not (folder / "config.json").exists():
+            raise InputError("no run folder: it has no config.json", "name folders that `mtltrain fit` made", folder)
     alone = [load_metrics(folder) for folder in folders]
     _refuse_unlike(folders, alone)
     predictions, auxiliary = (_joined(folders, name) for name in ("predictions.csv", "auxiliary.csv"))

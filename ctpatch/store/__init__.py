@@ -5,7 +5,7 @@ from ..manifest import SPLITS, guarded, patient_key, unguarded
 from ..patches.rendering import IMAGENET, Normalisation, Rendering, Windows
 from ..recipe import WINDOWS
 from .card import data_card, flow, markdown, markdown_table
-from .disk import lock, replacing
+from .disk import lock, replacing, unlock
 from .pictures import network_input
 from .reader import PatchStore, SplitView, open_store
 from .writer import StoreWriter
@@ -34,4 +34,5 @@ __all__ = [
     "patient_key",
     "replacing",
     "unguarded",
+    "unlock",
 ]

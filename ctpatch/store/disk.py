@@ -7,7 +7,9 @@ import errno
 import io
 import os
 import secrets
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,7 +32,28 @@ def owned(path: str, flags: int) -> int:
 
 
 @contextlib.contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
+def uninterrupted() -> Iterator[None]:
+    """A block that Ctrl-C does not interrupt; it is told at its end.
+
+    HDF5 writes through Python's files, and h5py drops an exception that comes from there while it closes something, and
+    with it what was to be written (h5py 3.16.0): a store would be sealed with zeros in it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield  # no Python of this thread is interrupted
+        return
+    told: list[Any] = []
+    signal.signal(signal.SIGINT, lambda *signalled: told.append(signalled))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if told:
+            handler(*told[0])
+
+
+@contextlib.contextmanager
+def replacing(path: Path, *, private: bool = False, ready: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
     """A file that takes the name `path`, flushed to the disk, when the block ends well; else nothing is left of it.
 
     Parameters
@@ -38,6 +61,8 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
     path : Path
     private : bool
         Whether only its owner may read it.
+    ready : callable
+        Called when all is on the disk, just before it takes the name; it does not when this raises.
     """
     # the token for machines that share the folder, where processes may have the same number
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -46,6 +71,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        ready()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -92,6 +118,16 @@ def lock(path: Path, *, needed: bool = True, shared: bool = False) -> IO[bytes] 
     return None
 
 
+def unlock(file: IO[bytes]) -> None:
+    """Unlock and close; closing alone does not where a process that was forked meanwhile has the file open, too."""
+    import fcntl
+
+    if not file.closed:
+        with contextlib.suppress(OSError):  # where there are no locks
+            fcntl.flock(file, fcntl.LOCK_UN)
+        file.close()
+
+
 def sync(path: Path) -> None:
     """Flush a file or a folder's entries to the disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -110,7 +146,7 @@ class Sink(io.FileIO):
 
     def __init__(self, path: Path):
         super().__init__(path, "w+", opener=owned)
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
 
     def write(self, data: Any) -> int:
         """Write all of it, unless something has failed before."""
@@ -119,7 +155,7 @@ class Sink(io.FileIO):
         try:
             while left and not self._failure:
                 left = left[super().write(left) :]
-        except OSError as error:
+        except Exception as error:
             self._failure = error
         return size
 
@@ -128,7 +164,7 @@ class Sink(io.FileIO):
         try:
             if not self._failure:
                 super().truncate(size)
-        except OSError as error:
+        except Exception as error:
             self._failure = error
         return size or 0
 

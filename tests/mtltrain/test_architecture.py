@@ -28,7 +28,7 @@ def test_of_ctpatch_only_the_reader():
     rendering = ("network_input", "Rendering", "Windows", "Normalisation", "IMAGENET")
     errors = ("CtpatchError", "InputError", "one_line")
     cards = ("data_card", "flow", "markdown", "markdown_table")
-    shared = ("patient_key", "guarded", "unguarded", "replacing", "lock")  # what stands once for both packages
+    shared = ("patient_key", "guarded", "unguarded", "replacing", "lock", "unlock")  # each stands once
     assert used == {f"ctpatch.store:{name}" for name in (*reader, *rendering, *errors, *cards, *shared)}
 
 

@@ -3,6 +3,9 @@
 Kills are real: the command runs in a forked child that sends itself SIGKILL at a chosen write, sync, rename or step.
 """
 
+import errno
+import fcntl
+import multiprocessing
 import os
 import pickle
 import re
@@ -18,13 +21,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from calls import in_fork
+from calls import BOUNDED_S, in_fork
 from torch.utils.data import DataLoader
 from toystore import CLASSES, LEVELS, discs, write_store
 
 from ctpatch import StoreWriter, open_store
 from ctpatch.store import IMAGENET
-from mtltrain import checkpoints, fit, models, tables
+from mtltrain import checkpoints, fit, folder, models, tables
 from mtltrain.cli import main
 from mtltrain.data import PatchDataset
 from mtltrain.folder import locked
@@ -204,6 +207,65 @@ def harm(path, damage):
     weight = checkpoints.load_checkpoint(path)["model"]["backbone.fc.weight"].numpy().tobytes()
     data[data.index(weight)] ^= 1
     path.write_bytes(data if damage == "flip" else data[: len(data) // 2])
+
+
+def given(*aucs):
+    """A validation that finds these, whatever the network says."""
+    return lambda session: aucs[len(session.history)]
+
+
+def killed_at_epoch_3(call, file):
+    """The command, killed before it writes that file: until then each epoch was the best so far."""
+    write = checkpoints.save_checkpoint
+
+    def save(path, state, **words):
+        (die if (path.name, len(state["history"])) == (file, 3) else write)(path, state, **words)
+
+    def prepare():
+        every_epoch()
+        fit._Session.validate, checkpoints.save_checkpoint = given(0.5, 0.6, 0.9), save
+
+    assert in_child(prepare, call) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("file", "aucs", "best"),
+    [("last.pt", (0.5, 0.6, 0.55, 0.55), 2), ("best.pt", (0.5, 0.4, 0.4, 0.4), 1)],
+    ids=["best.pt is ahead", "last.pt is damaged"],
+)
+def test_141_an_epoch_that_comes_out_otherwise_when_done_again(toy, tmp_path, file, aucs, best, monkeypatch):
+    """On a GPU, or with other threads: best.pt is of the best epoch that the run's history has."""
+    call = ["fit", str(toy), *STL, "--epochs", "4", "--out", str(tmp_path)]
+    killed_at_epoch_3(call, file)
+    if file == "best.pt":
+        harm(tmp_path / "stl-ri/seed-0/last.pt", "cut")
+    monkeypatch.setattr(fit._Session, "validate", given(*aucs))
+    assert main(call) == 0
+    history = checkpoints.load_checkpoint(tmp_path / "stl-ri/seed-0/best.pt")["history"]
+    assert [entry["val_auc"] for entry in history] == list(aucs[:best])
+    assert not [*tmp_path.rglob("*.old")]
+
+
+def test_141_a_best_epoch_that_is_lost(toy, tmp_path, monkeypatch, capfd):
+    call = ["fit", str(toy), *STL, "--epochs", "4", "--out", str(tmp_path)]
+    killed_at_epoch_3(call, "last.pt")
+    (tmp_path / "stl-ri/seed-0/best.old").unlink()
+    monkeypatch.setattr(fit._Session, "validate", given(0.5, 0.6, 0.55, 0.55))
+    call_refused(call, capfd, "seed-0: best.pt is not of the best epoch. Do: delete this folder and train again", 1)
+    shutil.rmtree(tmp_path / "stl-ri/seed-0")
+    assert main(call) == 0
+
+
+def test_141_killed_before_clearing_up(toy, whole, tmp_path):
+    def prepare():
+        write = folder.write_csv
+        folder.write_csv = lambda path, table: (write(path, table), path.name == "predictions.csv" and die())
+
+    call = ["fit", str(toy), *STL, "--epochs", "3", "--out", str(tmp_path)]
+    assert in_child(prepare, call) == -signal.SIGKILL
+    assert [*tmp_path.rglob("last.pt")]
+    assert main(call) == 0
+    assert {path.name for path in tmp_path.rglob("seed-0/*")} == {path.name for path in whole.rglob("seed-0/*")}
 
 
 @pytest.mark.parametrize(("step", "share"), [(3, 0.02), (6, 0.0), (6, 1e9)])
@@ -679,6 +741,28 @@ def test_116_two_at_once_on_one_folder(toy, whole, tmp_path, capfd):
         call_refused(call, capfd, "out: another mtltrain fit is at work in this folder.* --out")
     assert before == {path: path.read_bytes() for path in out.rglob("*.*")}
     assert main(list(map(str, call))) == 0
+
+
+def test_116_a_forked_process_does_not_keep_the_folder(tmp_path):
+    """A loader's worker, say, that ends later: it has the lock's open file too."""
+    context = multiprocessing.get_context("fork")
+    end = context.Event()
+    with locked(tmp_path):
+        worker = context.Process(target=end.wait, args=(BOUNDED_S,))
+        worker.start()
+    with locked(tmp_path):
+        assert worker.is_alive()
+    end.set()
+    worker.join()
+
+
+def test_116_no_locks(toy, tmp_path, monkeypatch, capfd):
+    def flock(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    says = r"out: the file system has no locks: .* Do: name a folder on another file system with --out\."
+    call_refused(["fit", toy, *STL, "--out", tmp_path / "out"], capfd, says)
 
 
 # -- 118-123: stores from strangers ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import threading
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_slow_disk_gets_the_newest_state_and_nobody_waits(tmp_path, slow):
         assert files(tmp_path) == {}
         go.set()
     assert asked == [("best.pt", 1), ("last.pt", 1), ("best.pt", 2), ("last.pt", 4)]
-    assert files(tmp_path) == {"best.pt": 2, "last.pt": 4, "last.old": 1}
+    assert files(tmp_path) == {"best.pt": 2, "best.old": 1, "last.pt": 4, "last.old": 1}
 
 
 def test_a_best_epoch_is_written_once(tmp_path, monkeypatch):
@@ -132,6 +133,51 @@ def test_the_last_finished_epoch_is_written_however_it_ends(tmp_path, monkeypatc
     with pytest.raises(error):
         interrupt(tmp_path, error)
     assert files(tmp_path) == {"best.pt": 2, "last.pt": 3}
+
+
+@pytest.mark.parametrize(("share", "number"), [(0.0, 1), (1e9, 1), (1e9, 2), (1e9, 3)])
+def test_ctrl_c_within_keep(tmp_path, monkeypatch, share, number):
+    """After whichever assignment: a best epoch is in both files, or in neither."""
+    monkeypatch.setitem(checkpoints.SHARE, "cpu", share)
+    left = None
+
+    def assign(saver, name, value):
+        nonlocal left
+        object.__setattr__(saver, name, value)
+        if left and next(left) == number:
+            left = None
+            raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt), Saver(tmp_path, RUN, "cpu") as saver:
+        training = Training(saver)
+        training.epoch(best=True)
+        saver.wait()
+        monkeypatch.setattr(Saver, "__setattr__", assign, raising=False)
+        left = itertools.count(1)
+        training.epoch(best=True)
+    assert left is None
+    assert saved(tmp_path, "best.pt") == saved(tmp_path, "last.pt") == 2
+
+
+def test_the_best_before_outlives_a_last_that_cannot_be_written(tmp_path, monkeypatch):
+    """However often that is tried: it is the one that the last.pt still there belongs to."""
+    monkeypatch.setitem(checkpoints.SHARE, "cpu", 1e9)
+    write, tried = checkpoints.save_checkpoint, []
+
+    def save(path, state, **words):
+        tried.append(path.name)
+        (full if tried.count("last.pt") > 1 and path.name == "last.pt" else write)(path, state, **words)
+
+    monkeypatch.setattr(checkpoints, "save_checkpoint", save)
+    with contextlib.suppress(OSError), Saver(tmp_path, RUN, "cpu") as saver:
+        training = Training(saver)
+        training.epoch(best=True)
+        saver.wait()
+        training.epoch(best=True)
+        awaited(saver._writing[0].done)
+        training.epoch()
+    assert tried.count("last.pt") == 3
+    assert files(tmp_path) == {"best.pt": 2, "best.old": 1, "last.pt": 1}
 
 
 def test_nothing_finished_nothing_written(tmp_path):

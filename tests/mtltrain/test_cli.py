@@ -20,8 +20,13 @@ def test_fit_predict_compare(store, tmp_path, capsys):
         assert text in printed
     assert main(["predict", str(out), str(store)]) == 0
     assert (tmp_path / "toy-predictions.csv").read_text().count("\n") == 1 + 8
-    shutil.copytree(out, tmp_path / "second")
-    assert main(["compare", str(out), str(tmp_path / "second")]) == 0
+    found, second = tmp_path / "toy-predictions.csv", shutil.copytree(out, tmp_path / "second")
+    before = found.stat()
+    assert main(["predict", str(second), str(store)]) == 2
+    assert "toy-predictions.csv: there are predictions already. Do: name another file" in capsys.readouterr().err
+    assert found.stat() == before
+    assert main(["predict", str(second), str(store), "--out", str(found)]) == 0
+    assert main(["compare", str(out), str(second)]) == 0
     assert capsys.readouterr().out.count("STL+RI") == 2
 
 
@@ -41,6 +46,8 @@ def test_defaults_are_the_settings():
         ["fit", "{store}", "--lr", "nan"],
         ["fit", "{store}", "--lr", "-1"],
         ["fit", "{store}", "--seeds", "-1"],
+        ["fit", "{store}", "--seeds", "9223372036854775808"],
+        ["fit", "{store}", "--batch-size", "9223372036854775808"],
         ["fit", "{store}", "--m", "1.01"],
         ["fit", "{store}", "--m", "nan"],
         ["fit", "{store}", "--tasks", "size=-1"],
@@ -54,8 +61,13 @@ def test_defaults_are_the_settings():
         ["fit", "{store}", "--arch", "stl-tl", "--weights", "{store}"],
         ["fit", "{store}", "--arch", "stl-ri", "--weights", "{store}"],
         ["fit", "absent.h5"],
+        ["fit", "."],
+        ["fit", ""],
+        ["fit", "/"],
+        ["fit", "{store}", "--out", "{store}"],
         ["predict", "absent", "{store}"],
         ["predict", "absent", "{store}", "--split", "all"],
+        ["predict", "absent", "."],
         ["compare"],
         ["compare", "absent"],
     ],
@@ -73,8 +85,33 @@ def test_wrong_calls(store, capsys, call):
 
 def test_results_cannot_be_written(store, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    assert main(["fit", str(store), *FAST, "--out", str(tmp_path / "file")]) == 1
+    assert main(["fit", str(store), *FAST, "--out", str(tmp_path / "file/out")]) == 1
     assert re.fullmatch(r"mtltrain: .*\. Do: .*\.\n", capsys.readouterr().err)
+
+
+def test_a_file_for_a_folder_and_a_folder_for_a_file(store, tmp_path, capsys):
+    for call in (["fit", store, "--out", store], ["compare", "a", "b", "--pool", "--out", store]):
+        assert main([*map(str, call)]) == 2
+        assert "toy.h5: --out is a file. Do: name a folder." in capsys.readouterr().err
+    assert main(["predict", "absent", str(store), "--out", str(tmp_path)]) == 2
+    assert ": --out is a folder. Do: name a CSV file." in capsys.readouterr().err
+
+
+def test_files_of_ones_own_are_not_replaced(store, tmp_path, capsys):
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "report.html").write_text("mine")
+    assert main(["fit", str(store), *FAST, "--out", str(out)]) == 2
+    assert "--out has a report.html and is no run folder" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in out.iterdir()] == [("report.html", "mine")]
+
+
+def test_a_folder_with_what_a_killed_call_left(store, tmp_path):
+    out = tmp_path / "out"
+    (out / "stl-ri/seed-0").mkdir(parents=True)
+    for name in (".lock", "config.json.7-0a1b2c3d.tmp", "fit.log"):  # the last is somebody's redirection
+        (out / name).touch()
+    assert main(["fit", str(store), *FAST, "--out", str(out)]) == 0
 
 
 def test_a_foreign_folder(store, tmp_path, capsys):

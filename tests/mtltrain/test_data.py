@@ -148,6 +148,8 @@ def test_items_by_index(store):
         assert (pictures.min() >= 0, pictures.max() <= 1, type(label), aux.shape) == (True, True, int, (2,))
         assert torch.equal(pictures, data[23][0])
         assert [tuple(part.shape) for part in data[[]]] == [(0, 3, 224, 224), (0,), (0, 2)]
+        for index, same in ((slice(5, 0, -1), [5, 4, 3, 2, 1]), (torch.tensor(1), 1), (torch.tensor([7, 3]), [7, 3])):
+            torch.testing.assert_close(data[index], data[same], rtol=0, atol=0, equal_nan=True)
         for index in (24, -25, [24]):
             with pytest.raises(IndexError):
                 data[index]

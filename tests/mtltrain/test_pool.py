@@ -105,6 +105,19 @@ def test_folders_that_do_not_belong_together(tmp_path, made, says):
         pool_folds([one, other])
 
 
+def test_a_fold_is_not_replaced_by_the_whole(folds, capsys):
+    before = {path: path.read_bytes() for path in folds[0].iterdir()}
+    assert main(["compare", *map(str, folds), "--pool", "--out", str(folds[0])]) == 2
+    assert "fold0: --out is a run folder of mtltrain fit. Do: name another" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in folds[0].iterdir()} == before
+
+
+def test_what_is_pooled_is_no_fold(folds, tmp_path):
+    assert main(["compare", *map(str, folds), "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    with pytest.raises(InputError, match=r"pooled: no run folder: it has no config\.json\. Do: name folders that"):
+        pool_folds([tmp_path / "pooled", folds[0]])
+
+
 def test_one_folder_is_none(folds):
     with pytest.raises(InputError, match="name the run folders of all folds"):
         pool_folds(folds[:1])
