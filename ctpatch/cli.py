@@ -173,7 +173,9 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _scan(arguments: argparse.Namespace) -> int:
     from .scan import scan, write_manifest
+    from .scan.table import check_out
 
+    check_out(arguments.out)
     result = scan(arguments.folder)
     for note in result.notes:  # before anything can fail: they say why there may be nothing to write
         print(f"note: {one_line(note)}")

@@ -5,17 +5,31 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, NoReturn
 
 from . import __version__
-from .errors import InputError
-from .recipe import BuildOptions, Recipe
+from .errors import InputError, one_line
+from .recipe import ON_ERROR, BuildOptions, Recipe, check_jobs
 
 _EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, as for every other refusal."""
+        self.exit(2, f"ctpatch: {one_line(message)}. Do: see {self.prog} --help.\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what this parser does not know: left to the whole one, no word would be said of the command."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return known, unknown
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; which one was called is `command` in what it gives."""
-    whole = argparse.ArgumentParser(
+    whole = _Parser(
         prog="ctpatch", description="CT series and radiologists' contours to HDF5 patch stores.", epilog=_EPILOG
     )
     whole.add_argument("--version", action="version", version=f"ctpatch {__version__}")
@@ -69,7 +83,7 @@ def _add_build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-rgb", action="store_true", help="keep HU only, not the rendered pictures")
     parser.add_argument(
         "--on-error",
-        choices=("stop", "skip"),
+        choices=ON_ERROR,
         default=BuildOptions.on_error,
         help="a refused lesion stops the build, or is listed and left out",
     )
@@ -127,8 +141,7 @@ def fold(arguments: argparse.Namespace) -> tuple[int, int] | None:
 def jobs(arguments: argparse.Namespace) -> int:
     """How many worker processes."""
     count: int = arguments.jobs
-    if count == 0 or count < -1:
-        raise InputError(f"--jobs is {count}", "give the number of worker processes, or -1")
+    check_jobs(count)
     return count
 
 

@@ -15,8 +15,9 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
@@ -28,23 +29,30 @@ _PR_SET_PDEATHSIG = 1
 _LOOK_S = 0.1
 _ASK_AGAIN_S = 1.0
 _PASSED_ON_S = 1.0
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_LEAVE_S = 10.0
+_SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""Python's `-m` and `-c` import a user's `random.py` from the working folder, unless they are told not to."""
+_ENVIRONMENT = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"), **_SAFE_PATH}
 
 Call = tuple[Any, ...]
 Function = Callable[..., Any]
 
 
 class WorkerDied(Exception):
-    """A process ended in the middle of a call; the message says how."""
+    """A process ended in the middle of a call; the message says how, and `signal` which one ended it, if one did."""
+
+    def __init__(self, how: str = "ended", signal: int | None = None) -> None:
+        super().__init__(how)
+        self.signal = signal
 
     @classmethod
     def by(cls, error: BrokenProcessPool) -> WorkerDied:
         """What loky's error says of how the process ended, as in ``{SIGKILL(-9)}``."""
         status = re.search(r"\{[A-Z]+\((-?[0-9]+)\)", str(error))
         if not status:
-            return cls("ended")
+            return cls()
         code = int(status[1])
-        return cls(f"killed by signal {-code}" if code < 0 else f"exit status {code}")
+        return cls(f"killed by signal {-code}", -code) if code < 0 else cls(f"exit status {code}")
 
 
 class Processes:
@@ -70,7 +78,8 @@ class Processes:
         # where psutil is installed, as with Dask, loky replaces a process that has grown by 300 MB, and says so
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
         start = partial(_end_with, os.getpid(), by_signal, quiet)
-        self._pool = ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ONE_THREAD)
+        _start_trackers()
+        self._pool = ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ENVIRONMENT)
         self._lock, self._ended, self._last = threading.Lock(), False, Future[Any]()
         self._last.set_result(None)
 
@@ -97,6 +106,20 @@ class Processes:
         if self._ended:
             raise WorkerDied("stopped")
 
+    def leave(self) -> None:
+        """Let them end by themselves, once all calls are answered, for they give back what they hold.
+
+        The semaphores of a decoder, say; else Python tells of them when this process ends.
+        """
+        with self._lock:
+            self._ended = True
+        late = threading.Timer(_LEAVE_S, _kill, [list(self._pool._processes)])
+        late.start()
+        try:
+            self._pool.shutdown()
+        finally:
+            late.cancel()
+
     def end(self) -> None:
         """End them, whatever they are doing.
 
@@ -111,6 +134,28 @@ class Processes:
                 time.sleep(0.001)
         finally:
             self._pool.shutdown(kill_workers=True)
+
+
+def _start_trackers() -> None:
+    """Those of loky and of Python that clear up after processes, and are processes themselves."""
+    from joblib.externals.loky.backend import resource_tracker as loky_tracker
+
+    before = os.environ.get("PYTHONSAFEPATH")
+    os.environ.update(_SAFE_PATH)
+    try:
+        loky_tracker.ensure_running()
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONSAFEPATH"]
+        else:
+            os.environ["PYTHONSAFEPATH"] = before
+
+
+def _kill(processes: Sequence[int]) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _end_with(parent: int, by_signal: bool, quiet: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from .errors import InputError
@@ -14,6 +14,8 @@ SIZE = 64
 RENDERED_SIZE = 224
 WINDOWS = ((-800, -200), (-200, 400), (-1000, 400))
 """(lowest, highest) HU of the R, G and B channel, as in the paper's section 2.3."""
+ON_ERROR = ("stop", "skip")
+"""What a refused lesion may do to the others."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,9 @@ class Recipe:
     rgb: bool = True
 
     def __post_init__(self) -> None:
+        for choice in fields(self):
+            value = _cast(choice.name, getattr(self, choice.name), type(choice.default))
+            object.__setattr__(self, choice.name, value)
         for name, low, high in (
             ("patches", 1, 10_000),
             ("augment", 0, 255),
@@ -81,6 +86,34 @@ class Recipe:
         }
 
 
+def _cast(name: str, value: Any, kind: type) -> Any:
+    """`value` as its field is declared: equal recipes are written alike, and always as JSON."""
+    try:
+        cast = kind(value)
+        if cast == value or cast != cast:  # NaN is told with the range
+            return cast
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise InputError(f"{name} of the recipe is {value!r:.80}", f"give {name} as {kind.__name__}")
+
+
+def check_fold(fold: Any, told: str = "") -> None:
+    """Refuse what is neither None nor (i, k) with 1 <= i <= k and k >= 2; `told` is how it was said."""
+    match fold:
+        case None:
+            return
+        case (int(i), int(k)) if 1 <= i <= k and k >= 2:
+            return
+    found = f"--fold {told or repr(fold):.60} is not i/k with 1 <= i <= k and k >= 2"
+    raise InputError(found, "give for example --fold 1/5")
+
+
+def check_jobs(jobs: Any) -> None:
+    """Refuse what is no number of worker processes."""
+    if not isinstance(jobs, int) or jobs == 0 or jobs < -1:
+        raise InputError(f"--jobs is {jobs!r:.40}", "give the number of worker processes, or -1")
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """How a store is built.
@@ -110,3 +143,9 @@ class BuildOptions:
     keep_uids: bool = False
     lock: bool = True
     scheduler: str = ""
+
+    def __post_init__(self) -> None:
+        check_fold(self.fold)
+        check_jobs(self.jobs)
+        if self.on_error not in ON_ERROR:
+            raise InputError(f"--on-error is {self.on_error!r:.40}", f"give {' or '.join(ON_ERROR)}")

@@ -1,5 +1,6 @@
 """Calls that the tests have worker processes make, and what can be told of them afterwards."""
 
+import atexit
 import ctypes
 import faulthandler
 import os
@@ -39,6 +40,14 @@ def last(number, folder, others):
     if number == 0:
         awaited(lambda: len(made(folder)) >= others)
     Path(folder, f"{number}").touch()
+    return number
+
+
+def say_at_exit(number, folder, seconds):
+    """A call whose process has something to do when it ends."""
+    atexit.register(Path(folder, f"{os.getpid()}").touch)
+    atexit.register(time.sleep, seconds)
+    time.sleep(0.2)  # for the other process to have one too
     return number
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..contours.roi import VoxelROI
 from ..errors import CtpatchError, InputError
 from ..manifest import Examined, Row, class_notes, examine_manifest
 from ..notes import Note
-from ..recipe import Recipe
+from ..recipe import Recipe, check_fold
 from .assembly import CopyGuard, place_problem
 from .one_lesion import LesionPlan, plan_lesion
 from .run import split_rows
@@ -43,7 +44,7 @@ class CheckResult:
 
 
 def check_manifest(
-    path: Path,
+    path: str | os.PathLike[str],
     recipe: Recipe,
     fold: tuple[int, int] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -55,6 +56,8 @@ def check_manifest(
     InputError
         When the manifest cannot be read as a table, or `fold` does not suit it.
     """
+    check_fold(fold)
+    path = Path(path)
     examined = examine_manifest(path)
     manifest = examined.manifest
     rows = _rows(examined, recipe.seed, fold)

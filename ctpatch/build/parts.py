@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,7 +26,7 @@ from ..errors import CtpatchError, InputError
 from ..images.image import NOBODY, Person
 from ..manifest import Row
 from ..recipe import Recipe
-from ..store.disk import lock, replacing, writing
+from ..store.disk import lock, replacing, unlock, writing
 from ..store.records import Lesion, Patches, Stream, crc32
 from ..store.schema import PATCHES, json_bytes
 
@@ -61,10 +63,10 @@ class FinishedPart:
     lossy: bool = False
     person: Person = NOBODY
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, ready: Callable[[], None] = lambda: None) -> None:
         """Write it whole: the length of a JSON header, that, the columns, HU, the streams, and the CRC-32 of it all.
 
-        HU stand there as they are, too: reading them costs a tenth of inflating them.
+        HU stand there as they are, too: reading them costs a tenth of inflating them. `ready` is as in `replacing`.
         """
         columns = {name: np.ascontiguousarray(values) for name, values in sorted(self.patches.columns.items())}
         images = dict(sorted(self.patches.images.items()))  # the header's names are sorted
@@ -85,7 +87,7 @@ class FinishedPart:
         ]
         pieces += [stream for streams in images.values() for stream in streams]
         check = 0
-        with writing(path.parent.name), replacing(path, private=True) as file:
+        with writing(path.parent.name), replacing(path, private=True, ready=ready) as file:
             for piece in pieces:
                 check = crc32(piece, check)
                 file.write(piece)
@@ -159,11 +161,13 @@ class PartsFolder:
     Raises
     ------
     InputError
-        When another build holds the folder, or its lesions belong to another plan.
+        When another build holds the folder, its lesions belong to another plan, or it is a link.
     """
 
     def __init__(self, path: Path, plan: Mapping[str, Any], *, locked: bool = True):
         self.path = path
+        if path.is_symlink():  # whose end could be on another disk, and stay when the folder is to go
+            raise InputError("the folder of finished lesions is a link", "remove the link", path.name)
         with writing(path.name):
             path.mkdir(mode=0o700, exist_ok=True)
             self._lock = self._hold(dict(plan), locked)
@@ -175,14 +179,16 @@ class PartsFolder:
         try:
             self._prepare(plan)
         except BaseException:
-            file.close()
+            unlock(file)
             raise
         return file
 
     def _prepare(self, plan: dict[str, Any]) -> None:
         """Clear up after builds that were killed, and see whether what they finished is of this plan."""
         for leftover in self.path.glob("*.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
+        for removed in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.tmp"):
+            shutil.rmtree(removed, ignore_errors=True)
         self._check_plan(plan)
 
     def _check_plan(self, plan: dict[str, Any]) -> None:
@@ -215,7 +221,7 @@ class PartsFolder:
 
     def release(self) -> None:
         """Let another build have the folder."""
-        self._lock.close()
+        unlock(self._lock)
 
     def abandon(self) -> None:
         """Let go of the folder after a failure; with no lesion finished, nothing of it stays."""
@@ -226,14 +232,22 @@ class PartsFolder:
                 self.remove()
 
     def remove(self) -> None:
-        """Remove the folder: its lesions are in the store, or there are none."""
+        """Remove the folder: its lesions are in the store, or there are none.
+
+        It loses its name first, lest another build begin in what is left of it, and its lock next: NFS does not let go
+        of a file that is open.
+        """
+        leaving = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.tmp")
         try:
-            shutil.rmtree(self.path)
+            try:
+                self.path.rename(leaving)
+            finally:
+                self.release()
+            with contextlib.suppress(FileNotFoundError):  # a build that has begun meanwhile clears up, too
+                shutil.rmtree(leaving)
         except OSError as error:
             found = f"{self.path.name}: cannot be removed ({error.strerror})"
             raise CtpatchError(f"{found}; the store is complete: remove the folder by hand") from error
-        finally:
-            self.release()
 
 
 def part_path(parts: Path, row: Row) -> Path:
@@ -244,7 +258,7 @@ def part_path(parts: Path, row: Row) -> Path:
 
 def bytes_to_write(parts: Path, rows: Iterable[Row], recipe: Recipe) -> int:
     """What a build is still expected to write: the lesions that are not finished, and the store with all of them."""
-    finished = {entry.name: entry.stat().st_size for entry in os.scandir(parts)}
+    finished = {part.name: part.stat().st_size for part in parts.glob("*.part")}  # the rest comes and goes
     images = (size for name, size in PATCH_BYTES.items() if name == "hu" or recipe.rgb)
     patch, total = sum(images), 0
     for row in rows:
@@ -259,7 +273,9 @@ def inputs_digest(row: Row) -> str:
     places = [path for path in (row.image, row.mask) if path is not None]
     files = [str(place) for place in places if not place.is_dir()]
     for place in places:
-        files += [os.path.join(folder, name) for folder, _, names in os.walk(place) for name in names]
+        for folder, below, names in os.walk(place):
+            below[:] = [name for name in below if not name.endswith(".parts")]  # a build's own, where OUT is in there
+            files += [os.path.join(folder, name) for name in names]
     lines = sorted(filter(None, map(_told_of_file, files)))
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
@@ -282,6 +298,6 @@ def _locked(path: Path, *, needed: bool) -> IO[bytes]:
         return file
     with contextlib.suppress(FileNotFoundError):  # the other build has ended meanwhile
         if shards := lock(path, shared=True):
-            shards.close()
+            unlock(shards)
             raise InputError("shards of this store are at work", "wait until all have ended", path.parent.name)
     raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import os
 import shutil
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
@@ -34,14 +35,19 @@ SPACE = 1.2
 Progress = Callable[[int, int, str], None]
 
 
-def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progress | None = None) -> BuildResult:
+def build(
+    manifest_path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    options: BuildOptions,
+    progress: Progress | None = None,
+) -> BuildResult:
     """Build a patch store.
 
     Parameters
     ----------
-    manifest_path : Path
+    manifest_path : path
         The manifest (CSV).
-    out : Path
+    out : path
         The store; it appears there only when it is complete.
     options : BuildOptions
     progress : callable, optional
@@ -54,7 +60,8 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
     CtpatchError
         When something failed while running; finished lesions are kept.
     """
-    manifest, rows, parts = _open(manifest_path, out, options, PartsFolder)
+    out = Path(out)
+    manifest, rows, parts = _open(Path(manifest_path), out, options, PartsFolder)
     try:
         _check_space(bytes_to_write(parts.path, rows, options.recipe), out)
         result = _assemble(Assembly(manifest, rows, out, parts, options), progress)
@@ -69,14 +76,19 @@ def build(manifest_path: Path, out: Path, options: BuildOptions, progress: Progr
 
 
 def build_shard(
-    manifest_path: Path, out: Path, shard: Shard, options: BuildOptions, progress: Progress | None = None
+    manifest_path: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    shard: Shard,
+    options: BuildOptions,
+    progress: Progress | None = None,
 ) -> ShardResult:
     """Compute a share of a build's lesions, for a `build` that puts the store together when all shards have ended.
 
     Parameters and errors are those of `build`; shards of one store may run at the same time, on any machines that see
     its folder.
     """
-    manifest, rows, parts = _open(manifest_path, out, options, SharedParts)
+    out = Path(out)
+    manifest, rows, parts = _open(Path(manifest_path), out, options, SharedParts)
     skipped: list[InputError] = []
     computed, own = 0, shard.of(rows)
     try:
@@ -225,9 +237,8 @@ def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) ->
     lesion, patches, notes = cut_lesion(plan, plans.recipe, keep_uid=keep_uids)
     told = tuple(public(note) for note in (*plan.notes, *notes))
     part = FinishedPart(lesion, patches, inputs, plan.image.content, told, plan.image.lossy, plan.image.person)
-    if under_way:
-        check_ticket(under_way)
-    part.save(path)
+    # as late as can be: a run that was killed, and whose folder is another's by now, must not leave its part there
+    part.save(path, lambda: check_ticket(under_way) if under_way else None)
     return True
 
 

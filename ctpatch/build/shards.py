@@ -11,7 +11,7 @@ from typing import IO, Any
 from ..errors import InputError
 from ..manifest import Row
 from ..manifest.split import parse_share
-from ..store.disk import lock
+from ..store.disk import lock, unlock
 from .parts import PartsFolder
 
 STARTING_S = 30.0
@@ -82,13 +82,15 @@ class SharedParts(PartsFolder):
 
     def _hold(self, plan: dict[str, Any], locked: bool) -> IO[bytes]:
         if locked and (alone := lock(self.path / "lock")):
-            with alone:
+            try:
                 self._prepare(plan)
+            finally:
+                unlock(alone)
         file = self._join(locked)
         try:
             self._agree(plan)
         except BaseException:
-            file.close()
+            unlock(file)
             raise
         return file
 

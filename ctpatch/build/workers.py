@@ -119,10 +119,10 @@ class _Workers(ParallelBackendBase):
         return out.result()
 
     def terminate(self) -> None:
-        self._processes.end()
+        self._processes.leave()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        self.terminate()
+        self._processes.end()
 
 
 def _answer(alone: OwnProcess, function: Function, call: Call) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import atexit
 import os
 import re
+import signal
 import struct
+import threading
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import InputError
+from ..errors import InputError, Unfinished
 from ..processes import OwnProcess, WorkerDied
 from .dataset import read_dataset
 from .header import BY_PYDICOM
@@ -31,6 +33,8 @@ DECODERS = {  # pinned, so that a file reads the same on every machine
     **dict.fromkeys((f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)), "pylibjpeg"),
 }
 LOSSY = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (50, 51, 81, 91, 203))
+_TRIES = 2
+_BY_WARNINGS = threading.Lock()  # what is recorded is told by warnings of the whole process, not of a thread
 _SURPLUS = re.compile(r"RLE segment .*?([0-9]+) vs\. ([0-9]+) bytes")
 
 
@@ -68,15 +72,23 @@ def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int
     ------
     InputError
         When they cannot be decoded, or are of another shape.
+    Unfinished
+        When the decoder was killed from outside, twice: of what is short of memory a file is not to blame.
     """
     if DECODERS.get(syntax, "pydicom") == "pydicom":
-        return _decode(path, syntax, shape, frames)
-    try:
-        decoded: list[NDArray[Any]] = _decoder(os.getpid())(_decode, path, syntax, shape, frames)
-    except WorkerDied as death:
-        found = f"pixel data cannot be decoded (the decoder was {death})"
-        raise InputError(found, "copy or re-export the file", path) from None
-    return decoded
+        with _BY_WARNINGS:
+            return _decode(path, syntax, shape, frames)
+    decoder = _decoder(os.getpid(), threading.get_ident())
+    for _ in range(_TRIES):
+        try:
+            decoded: list[NDArray[Any]] = decoder(_decode, path, syntax, shape, frames)
+            return decoded
+        except WorkerDied as death:
+            if death.signal != signal.SIGKILL:
+                found = f"pixel data cannot be decoded (the decoder was {death})"
+                raise InputError(found, "copy or re-export the file", path) from None
+    found = f"the decoder was killed by signal {signal.SIGKILL:d} each time: out of memory?"
+    raise Unfinished(found, "use fewer --jobs, or a machine with more memory", path)
 
 
 def refuse_unknown(syntax: str, path: Path) -> None:
@@ -95,8 +107,8 @@ def refuse_unknown(syntax: str, path: Path) -> None:
 
 
 @cache
-def _decoder(pid: int) -> OwnProcess:
-    """Each process has its own: a fork must not ask its parent's."""
+def _decoder(pid: int, thread: int) -> OwnProcess:
+    """Each process has its own, for a fork must not ask its parent's; and each thread: a crash is its own file's."""
     process = OwnProcess(quiet=True)
     atexit.register(process.close)  # while loky still can
     return process

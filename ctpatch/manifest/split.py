@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ..errors import InputError
+from ..recipe import check_fold
 from . import Row
 
 
@@ -38,8 +39,9 @@ def assign_splits(rows: Iterable[Row], *, seed: int, fold: tuple[int, int] | Non
     Raises
     ------
     InputError
-        When rows have a split already, or a stratum has fewer than k patients.
+        When `fold` is not 1 <= i <= k with k >= 2, rows have a split already, or a stratum has fewer than k patients.
     """
+    check_fold(fold)
     rows = tuple(rows)
     if given := [row for row in rows if row.split]:
         found = f"the manifest has its own splits ({len(given)} of {len(rows)} rows)"
@@ -58,10 +60,9 @@ def parse_fold(text: str) -> tuple[int, int]:
     InputError
         When it is not i/k with 1 <= i <= k and k >= 2.
     """
-    i, k = parse_share(text)
-    if not 1 <= i <= k or k < 2:
-        raise InputError(f"--fold '{text[:40]}' is not i/k with 1 <= i <= k and k >= 2", "give for example --fold 1/5")
-    return i, k
+    fold = parse_share(text)
+    check_fold(fold, f"'{text[:40]}'")
+    return fold
 
 
 def parse_share(text: str) -> tuple[int, int]:

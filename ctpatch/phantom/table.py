@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from ..errors import InputError, Problems
 from ..manifest import MISSING
 from ..scan.table import text_cell
+from ..store import replacing
 from . import gastric_tumour, nodule
 from .anatomy import MAX_LESIONS, TRAITS
 from .scanner import GEOMETRIES
@@ -159,13 +161,15 @@ def write_table(path: Path, table: PhantomTable, places: Sequence[Sequence[str]]
     """Write `table` with the cells of `FILLED` replaced by `places`, one triple per row."""
     known = {name.strip().lower() for name in table.columns}
     names = [*(name.strip() for name in table.columns), *(name for name in FILLED if name not in known)]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for row, place in zip(table.rows, places, strict=True):
-            text = {name: text_cell(cell) for name, cell in row.cells.items()}
-            cells = {**text, **dict(zip(FILLED, place, strict=True))}
-            writer.writerow([cells[name.lower()] for name in names])
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(names)
+    for row, place in zip(table.rows, places, strict=True):
+        text = {name: text_cell(cell) for name, cell in row.cells.items()}
+        cells = {**text, **dict(zip(FILLED, place, strict=True))}
+        writer.writerow([cells[name.lower()] for name in names])
+    with replacing(path) as file:
+        file.write(lines.getvalue().encode())
     return path
 
 

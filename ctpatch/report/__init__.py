@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ EXTRA = ("jinja2", "markupsafe", "matplotlib", "PIL")
 
 
 def write_report(
-    store: Path,
-    out: Path,
-    manifest: Path | None = None,
+    store: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    manifest: str | os.PathLike[str] | None = None,
     *,
     site: str | None = None,
     jobs: int = 1,
@@ -54,4 +55,5 @@ def write_report(
         raise InputError(
             f"the page needs {error.name}, which is not installed", "pip install 'ctpatch[report]'"
         ) from None
-    return write_page(store, out, manifest, site=site, jobs=jobs, progress=progress)
+    table = None if manifest is None else Path(manifest)
+    return write_page(Path(store), Path(out), table, site=site, jobs=jobs, progress=progress)

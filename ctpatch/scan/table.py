@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError, relative
 from ..manifest import FORMULA, guarded
+from ..store import replacing
 
 COLUMNS = ("patient_id", "image", "mask", "roi", "series_uid", "lesion_id", "label")
 
@@ -32,13 +33,20 @@ def write_rows(rows: Sequence[Mapping[str, str]], out: Path) -> None:
     for row in rows:
         paths = {name: path_cell(Path(row[name]), folder) for name in ("image", "mask") if row[name]}
         writer.writerow({name: text_cell(cell) for name, cell in row.items()} | paths)
+    check_out(out)
     try:
-        with open(out, "x", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
-    except FileExistsError:
-        raise InputError("there is a file of this name already", "give another --out", out) from None
+        with replacing(Path(out)) as file:
+            file.write(text.getvalue().encode())
     except OSError as error:
         raise InputError(f"cannot be written ({error.strerror})", "give another --out", out) from None
+
+
+def check_out(out: Path) -> None:
+    """Refuse, before a scan of hours, a place where no manifest can be written."""
+    if os.path.lexists(out):
+        raise InputError("there is a file of this name already", "give another --out", out)
+    if not Path(os.path.abspath(out)).parent.is_dir():
+        raise InputError("cannot be written: there is no such folder", "make it, or give another --out", out)
 
 
 def path_cell(path: Path, folder: Path) -> str:

@@ -181,8 +181,8 @@ class SplitView:
 
     `hu` (N, 64, 64) int16, `rgb` (N, 224, 224, 3) uint8 or None, `lesion` (N,) row of `PatchStore.lesions`, `plane`
     (0 = xy, 1 = xz, 2 = yz), `copy` (0 = original), `center` (N, 3) mm LPS, `angle` degrees, `shift` (N, 2) mm: each
-    takes an integer, a slice, or a list of indices in any order, and gives a numpy array. `pictures(index)` is what a
-    network takes.
+    takes an integer, a slice, a list of indices in any order, or a mask, and gives a numpy array; so does comparing
+    with `==` and `!=`. `pictures(index)` is what a network takes.
     """
 
     def __init__(self, store: PatchStore, name: str):
@@ -271,7 +271,15 @@ class ColumnView:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __eq__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        return np.asarray(self) == other
+
+    def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        return np.asarray(self) != other
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
+        if any(isinstance(part, bool) for part in (key if isinstance(key, tuple) else (key,))):
+            raise IndexError(f"{key!r} is no index: a mask has a boolean for each patch")  # to h5py it is 0 or 1
         if isinstance(key, (tuple, slice, int, np.integer)) or key is Ellipsis:
             return self._plain(key)
         wanted = _indices(np.asarray(key), len(self))
@@ -296,7 +304,8 @@ def _indices(key: NDArray[Any], length: int) -> NDArray[np.intp]:
         return np.flatnonzero(key)
     if key.dtype.kind not in "iu" and key.size:
         raise IndexError(f"an index is an integer, a slice, a list of integers or {length} booleans")
-    wanted = np.where(key < 0, key + length, key).astype(np.intp)
+    key = key.astype(np.intp)  # of the narrow ones, none could hold the length
+    wanted = np.where(key < 0, key + length, key)
     if wanted.size and not (wanted.min() >= 0 and wanted.max() < length):
         raise IndexError(f"index outside 0…{length - 1}")
     return wanted

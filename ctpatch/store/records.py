@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+import math
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -103,7 +105,7 @@ def crc32(data: Stream, before: int = 0) -> int:
     return value
 
 
-def check_lesion(lesion: Lesion, label_classes: Container[str], aux_names: Container[str]) -> None:
+def check_lesion(lesion: Lesion, label_classes: Container[str], aux_levels: Mapping[str, Mapping[float, str]]) -> None:
     """Refuse what a store of these classes and characteristics cannot hold.
 
     Raises
@@ -111,24 +113,50 @@ def check_lesion(lesion: Lesion, label_classes: Container[str], aux_names: Conta
     InputError
         Naming the lesion.
     """
+    for found, do in chain(_misfits(lesion, label_classes), _aux_misfits(lesion.aux, aux_levels)):
+        raise InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
 
-    def problem(found: str, do: str) -> InputError:
-        return InputError(found, do, where=f"lesion {lesion.lesion_id}", patient=lesion.patient_id)
 
+def _misfits(lesion: Lesion, label_classes: Container[str]) -> Iterator[tuple[str, str]]:
+    """What is found wrong, and what to do."""
     for text in (lesion.patient_id, lesion.lesion_id, lesion.label, lesion.series):
-        if not _is_text(text):
-            raise problem(f"{text!r} is no text that UTF-8 can hold", "give a str without NUL")
+        if not is_text(text):
+            yield f"{text!r} is no text that UTF-8 can hold", "give a str without NUL"
     if not lesion.patient_id or not lesion.lesion_id:
-        raise problem("a blank patient_id or lesion_id", "give every lesion both")
+        yield "a blank patient_id or lesion_id", "give every lesion both"
     if lesion.split not in SPLITS:
-        raise problem(f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split")
+        yield f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split"
     if lesion.label and lesion.label not in label_classes:
-        raise problem(f"label {lesion.label!r} is not in label_classes", "mend the label or the classes")
-    if unknown := sorted(name for name in lesion.aux or () if name not in aux_names):
-        raise problem(f"characteristic {unknown[0]!r} is not in aux_levels", "declare its levels")
+        yield f"label {lesion.label!r} is not in label_classes", "mend the label or the classes"
+    if not is_number(lesion.diameter_mm):
+        yield f"diameter_mm is {lesion.diameter_mm!r:.40}", "give mm, or NaN where it is unknown"
+    readers = lesion.n_readers
+    if not (is_number(readers) and 0 <= readers < 2**31 and readers % 1 == 0):
+        yield f"n_readers is {readers!r:.40}", "give a whole number, 0 where it is unknown"
 
 
-def _is_text(value: object) -> bool:
+def _aux_misfits(aux: Any, aux_levels: Mapping[str, Mapping[float, str]]) -> Iterator[tuple[str, str]]:
+    if not isinstance(aux, Mapping | None):
+        yield f"aux is {aux!r:.40}", "give a mapping of names to numbers"
+        return
+    for name, value in (aux or {}).items():
+        if name not in aux_levels:
+            yield f"characteristic {name!r} is not in aux_levels", "declare its levels"
+        elif not is_number(value):
+            yield f"characteristic {name!r} is {value!r:.40}", "give a finite number, or NaN where it is unknown"
+        elif aux_levels[name] and not math.isnan(value) and float(value) not in aux_levels[name]:
+            yield f"characteristic {name!r} is {value!r:.40}, none of its levels", "mend it, or declare the level"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, or NaN."""
+    try:
+        return not math.isinf(value)
+    except (TypeError, OverflowError):
+        return False
+
+
+def is_text(value: object) -> bool:
     """Whether a fixed-length UTF-8 string gives the value back; trailing NULs would be lost."""
     return isinstance(value, str) and "\0" not in value and value == value.encode(errors="replace").decode()
 

@@ -49,7 +49,8 @@ def _characteristics(store: PatchStore) -> Iterator[str]:
     for name, levels in store.aux_levels.items():
         values: pd.Series[float] = store.lesions[f"aux_{name}"]
         found = sorted(values.dropna().unique())
-        named = levels or {value: f"({value:g})" for value in found if len(found) <= MOST_LEVELS}
+        others = [value for value in found if value not in levels]
+        named = levels | {value: f"({value:g})" for value in others if len(others) <= MOST_LEVELS}
         counts = [f"{level} {int((values == value).sum())}" for value, level in named.items()]
         yield f"aux_{name}: " + ", ".join([*counts, f"unknown {int(values.isna().sum())}"])
 

@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from ..manifest import SPLITS
 from . import schema
-from .disk import Sink, sync, writing
-from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, is_deflated
+from .disk import Sink, sync, uninterrupted, writing
+from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, is_deflated, is_number, is_text
 from .schema import IMAGES, PATCHES
 
 _PIECE = 4
@@ -64,9 +64,9 @@ class StoreWriter:
         temporary: str | os.PathLike[str] | None = None,
     ):
         self.path = Path(path)
-        self.label_classes = tuple(label_classes)
-        self.aux_levels = {name: dict(levels) for name, levels in sorted((aux_levels or {}).items())}
-        self.documents = {"recipe": dict(recipe or {}), "provenance": dict(provenance or {})}
+        self.label_classes = _classes(label_classes)
+        self.aux_levels = _levels(aux_levels or {})
+        self.documents = {"recipe": _document("recipe", recipe), "provenance": _document("provenance", provenance)}
         self._images = IMAGES if rgb else ("hu",)
         self._lesions: list[Lesion] = []
         self._counts: list[int] = []
@@ -74,7 +74,6 @@ class StoreWriter:
         self._columns: dict[str, dict[str, list[NDArray[Any]]]] = {split: {} for split in SPLITS}
         self._digests = {(split, name): hashlib.sha256() for split in SPLITS for name in self._images}
         self._temporary = Path(temporary or self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp"))
-        self._check_aux_names()
         with writing(self.path.name):
             self._temporary.unlink(missing_ok=True)
             self._disk = Sink(self._temporary)
@@ -89,10 +88,10 @@ class StoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self.finish()
-        else:
+        if kind is not None:
             self.discard()
+        elif self._file:  # not yet finished within the block
+            self.finish()
 
     def add(
         self,
@@ -153,12 +152,14 @@ class StoreWriter:
         The digests are of what the streams hold, but none is inflated for them: HU are at hand, and rendering again
         takes a fifth of the time. A stream has to end in the checksum of its patch, or of what was rendered.
         """
+        self._check_open()
         check_lesion(lesion, self.label_classes, self.aux_levels)
         self._check_order(lesion)
         count = len(patches.hu)
         self._digest(lesion.split, patches)
-        for name in self._images:
-            self._append(lesion.split, name, patches.images[name])
+        with uninterrupted():
+            for name in self._images:
+                self._append(lesion.split, name, patches.images[name])
         with writing(self.path.name):
             self._disk.check()
         columns = {**patches.columns, "lesion": np.full(count, len(self._lesions), PATCHES["lesion"].dtype)}
@@ -169,17 +170,23 @@ class StoreWriter:
 
     def skip(self, patient_id: str, lesion_id: str, reason: str) -> None:
         """List a lesion that was left out, and why."""
+        for text in (patient_id, lesion_id, reason):
+            if not is_text(text):
+                found = f"{text!r:.80} is no text that UTF-8 can hold"
+                raise InputError(found, "give a str without NUL", f"lesion {lesion_id}", f"{patient_id}")
         self._skipped.append((patient_id, lesion_id, reason))
 
     def finish(self) -> None:
         """Write what is left, flush to the disk, and give the store its final name."""
+        self._check_open()
         try:
-            self._write_tables()
-            root = self._file
-            root.attrs["version"], root.attrs["complete"] = schema.VERSION, True
-            schema.set_text(root, "format", schema.FORMAT)
-            schema.set_text(root, "sha256", schema.store_digest(root))
-            root.close()
+            with uninterrupted():
+                self._write_tables()
+                root = self._file
+                root.attrs["version"], root.attrs["complete"] = schema.VERSION, True
+                schema.set_text(root, "format", schema.FORMAT)
+                schema.set_text(root, "sha256", schema.store_digest(root))
+                root.close()
             with writing(self.path.name):
                 self._disk.check()
                 self._disk.close()
@@ -194,15 +201,14 @@ class StoreWriter:
 
     def discard(self) -> None:
         """Drop what was written; the final name is untouched."""
-        self._file.close()
-        with writing(self.path.name):
+        with uninterrupted(), writing(self.path.name):
+            self._file.close()
             self._disk.close()
             self._temporary.unlink(missing_ok=True)
 
-    def _check_aux_names(self) -> None:
-        for name in self.aux_levels:
-            if not name.strip(".") or "/" in name or "\0" in name:
-                raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
+    def _check_open(self) -> None:
+        if not self._file:
+            raise InputError("the store is finished, or discarded", "begin another StoreWriter", self.path.name)
 
     def _check_order(self, lesion: Lesion) -> None:
         if not self._lesions:
@@ -276,6 +282,37 @@ class StoreWriter:
             for n, by in self.aux_levels.items()
         }
         schema.set_text(lesions, "aux_classes", schema.json_bytes(levels).tobytes().decode())
+
+
+def _classes(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes, each once."""
+    names = tuple(given)
+    if isinstance(given, str) or not all(map(is_text, names)) or len(set(names)) < len(names):
+        raise InputError(f"label_classes is {given!r:.80}", "give a list of different str without NUL")
+    return names
+
+
+def _levels(given: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, str]]:
+    """The levels of each characteristic, whose name has to be one for a dataset."""
+    for name, levels in given.items():
+        if not is_text(name) or not name.strip(".") or "/" in name:
+            raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
+        if not isinstance(levels, Mapping) or not all(
+            is_number(value) and value == value and is_text(level) for value, level in levels.items()
+        ):
+            do = "give the name of each number, such as {1: 'poor', 5: 'sharp'}"
+            raise InputError(f"the levels of {name!r} are {levels!r:.80}", do)
+    return {name: dict(given[name]) for name in sorted(given)}
+
+
+def _document(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A document that JSON can hold."""
+    try:
+        document = dict(given or {})
+        schema.json_bytes(document)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is no JSON document ({error})", "give str, int, float, lists and dicts") from error
+    return document
 
 
 def _lesion_columns(

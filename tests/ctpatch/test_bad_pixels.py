@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import struct
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,11 @@ from awkward import only, refused
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
+from ctpatch.dicom import pixel_data
+from ctpatch.errors import InputError, Unfinished
 from ctpatch.images.image import Box
 from ctpatch.images.series import read_series
+from ctpatch.processes import WorkerDied
 from ctpatch.store import open_store
 
 FIRST_MIDDLE_LAST = pytest.mark.parametrize("k", [0, 8, 15])
@@ -592,3 +597,50 @@ def test_138_garbage_in_a_file_never_ends_in_a_traceback(tmp_path: Path, change:
         assert awkward.REFUSAL.fullmatch(result.err[0].removeprefix("ctpatch: "))
     else:  # neither the preamble nor the UIDs of the file meta information say anything about the image
         computed(tmp_path, ct)
+
+
+@pytest.mark.parametrize(("number", "times", "end"), [(9, 1, None), (9, 2, Unfinished), (11, 1, InputError)])
+def test_a_decoder_that_is_killed_for_memory_is_asked_again(
+    number: int, times: int, end: type[InputError] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaths = [WorkerDied(f"killed by signal {number}", number)] * times
+
+    def decoder(*call: object) -> list[np.ndarray]:
+        if deaths:
+            raise deaths.pop()
+        return [np.zeros((2, 2))]
+
+    monkeypatch.setattr(pixel_data, "_decoder", lambda *key: decoder)
+    if end is None:
+        assert len(pixel_data.decode(Path("x.dcm"), "1.2.840.10008.1.2.4.70", (2, 2), [0])) == 1
+    else:
+        with pytest.raises(InputError, match=f"killed by signal {number}") as told:
+            pixel_data.decode(Path("x.dcm"), "1.2.840.10008.1.2.4.70", (2, 2), [0])
+        assert type(told.value) is end
+
+
+@pytest.mark.parametrize(("syntax", "together"), [("1.2.840.10008.1.2.4.70", True), ("1.2.840.10008.1.2.5", False)])
+def test_threads_that_decode_have_nothing_in_common(
+    syntax: str, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a process, whose crash would be both's, nor RLE's warnings, which are the program's."""
+    keys, meeting = set(), threading.Barrier(2)
+
+    def decode(*call: object) -> list[np.ndarray]:
+        try:
+            meeting.wait(0.5)
+            return [np.ones(1)]
+        except threading.BrokenBarrierError:
+            meeting.reset()
+            return [np.zeros(1)]
+
+    def decoder(*key: int) -> object:
+        keys.add(key)
+        return decode
+
+    monkeypatch.setattr(pixel_data, "_decoder", decoder)
+    monkeypatch.setattr(pixel_data, "_decode", decode)
+    with ThreadPoolExecutor(2) as threads:
+        met = [threads.submit(pixel_data.decode, Path("x.dcm"), syntax, (2, 2), [0]) for _ in range(2)]
+        assert [answer.result()[0][0] for answer in met] == [together] * 2
+    assert len(keys) == 2 * together

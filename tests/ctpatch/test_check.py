@@ -27,6 +27,19 @@ def test_a_good_manifest_has_no_problems(tmp_path):
     assert list(tmp_path.glob("*.h5*")) == []
 
 
+@pytest.mark.parametrize("label", ["benign", ""])
+def test_a_fold_that_is_none_is_refused_whatever_else_is_wrong(tmp_path, label):
+    manifest = cohort.write_cohort(tmp_path, columns=lambda i: {"split": "", "label": label or "benign" * (i > 0)})
+    with pytest.raises(InputError, match="1 <= i <= k"):
+        check_manifest(manifest, RECIPE, fold=(0, 3))
+
+
+def test_a_path_may_be_text(tmp_path):
+    manifest = spoil(cohort.write_cohort(tmp_path))
+    told = [[str(p) for p in check_manifest(path, RECIPE).problems] for path in (manifest, str(manifest))]
+    assert told[0] == told[1] != []
+
+
 def test_no_pixel_is_decoded(tmp_path, monkeypatch):
     import ctpatch.images.series as series
 

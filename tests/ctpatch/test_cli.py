@@ -155,12 +155,29 @@ def test_wrong_options(manifest, tmp_path, more, capfd):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("call", [[], ["build"], ["build", "--jobs", "x"], ["nonsense"], ["info"], ["check"]])
-def test_wrong_calls_exit_with_2(call, capfd):
+NEEDED = "--manifest m.csv --out o.h5"
+
+
+@pytest.mark.parametrize(
+    ("call", "found"),
+    [
+        ("", r"the following arguments are required: COMMAND. Do: see ctpatch --help\."),
+        ("nonsense", r".*invalid choice: 'nonsense' .* Do: see ctpatch --help\."),
+        ("--nonsense info o.h5", r"unrecognized arguments: --nonsense. Do: see ctpatch --help\."),
+        ("build", r".* required: --manifest, --out. Do: see ctpatch build --help\."),
+        (f"build {NEEDED} --jobs x", r"argument --jobs: invalid int value: 'x'. Do: see ctpatch build --help\."),
+        (f"build {NEEDED} --pathces 3", r"unrecognized arguments: --pathces 3. Do: see ctpatch build --help\."),
+        ("info", r".* required: store. Do: see ctpatch info --help\."),
+        ("info o.h5 a\nb", r"unrecognized arguments: a\\nb. Do: see ctpatch info --help\."),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_with_2(call, found, capfd):
     with pytest.raises(SystemExit) as ended:
-        main(call)
+        main(call.split(" ") if call else [])
     assert ended.value.code == 2
-    assert capfd.readouterr().err.startswith("usage: ctpatch")
+    out, err = capfd.readouterr()
+    assert re.fullmatch(f"ctpatch: {found}\n", err), err
+    assert out == ""
 
 
 @pytest.mark.parametrize("command", ["build", "check", "info", "verify", "scan", "phantom"])

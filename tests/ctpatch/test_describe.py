@@ -1,7 +1,9 @@
+import h5py
 import numpy as np
 import pytest
 
-from ctpatch import InputError, StoreWriter
+from ctpatch import InputError, StoreWriter, open_store
+from ctpatch.store import data_card
 from ctpatch.store.summary import describe_store
 
 HU = np.zeros((2, 64, 64), np.int16)
@@ -46,6 +48,16 @@ def test_store_of_another_project_needs_no_recipe(tmp_path):
     assert "aux_margin: (1) 1, (5) 1, unknown 1" in lines
     assert "HU only" not in "".join(lines)
     assert not [line for line in lines if line.startswith(("recipe", "made with", "note"))]
+
+
+def test_levels_that_a_stranger_s_store_does_not_name_are_counted_by_number(tmp_path):
+    path = write(tmp_path / "o.h5", aux_levels={"margin": {}})
+    with h5py.File(path, "r+") as file:
+        file["lesions"].attrs["aux_classes"] = np.bytes_(b'{"margin":{"1":"poor"}}')
+        file["lesions/aux/margin"][1] = np.inf
+    assert "aux_margin: poor 1, (5) 1, (inf) 1, unknown 0" in describe_store(path)
+    with open_store(path) as store:
+        assert "poor: 1, 5: 1, inf: 1" in data_card(store)
 
 
 @pytest.mark.parametrize("notes", ["text", ["a"], {"1": "one"}, {"1": [1, {}]}, None, 7])

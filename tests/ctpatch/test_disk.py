@@ -1,11 +1,13 @@
 """Files that are whole or not there, and locks."""
 
 import os
+import signal
 import stat
+import threading
 
 import pytest
 
-from ctpatch.store.disk import lock, replacing
+from ctpatch.store.disk import lock, replacing, uninterrupted
 
 
 def test_file_is_whole_or_not_there(tmp_path, monkeypatch):
@@ -37,3 +39,29 @@ def test_lock_is_one_holders(tmp_path):
     again = lock(tmp_path / "lock")
     assert again is not None
     again.close()
+
+
+def test_ctrl_c_is_told_at_the_end_of_what_must_not_be_interrupted():
+    done = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - what follows the signal is the point
+        with uninterrupted(), uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(1)
+        done.append(2)
+    assert done == [1]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with uninterrupted():
+        pass
+
+
+def test_other_threads_are_not_interrupted_anyway():
+    done = []
+
+    def work():
+        with uninterrupted():
+            done.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done == [signal.default_int_handler]

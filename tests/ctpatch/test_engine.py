@@ -12,9 +12,10 @@ from pathlib import Path
 
 import joblib
 import pytest
-from calls import BOUNDED_S, alive, awaited, crash, fail, grow, made, pid_of, square
+from calls import BOUNDED_S, alive, awaited, crash, fail, grow, made, pid_of, say_at_exit, square
 from joblib.externals.loky import process_executor
 
+from ctpatch import processes
 from ctpatch.build.engine import LocalRunner
 from ctpatch.build.workers import AHEAD
 from ctpatch.processes import OwnProcess, Processes, WorkerDied
@@ -214,6 +215,43 @@ def test_interrupted_run_leaves_nobody(tmp_path):
     assert err.rstrip().endswith("KeyboardInterrupt")
     assert err.count("Traceback") == 1
     assert not any(alive(int(name.rpartition(".")[2])) for name in made(tmp_path / "made"))
+
+
+def test_workers_leave_when_all_is_done(tmp_path):
+    """Decoders' semaphores are given back then: else Python warned of them at the end of each build of JPEG images."""
+    assert list(LocalRunner(2).run(say_at_exit, ((n, str(tmp_path), 0) for n in range(4)))) == [0, 1, 2, 3]
+    assert len(made(tmp_path)) == 2
+
+
+def test_workers_that_do_not_leave_are_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_LEAVE_S", 0.3)
+    start = time.monotonic()
+    assert list(LocalRunner(2).run(say_at_exit, ((n, str(tmp_path), BOUNDED_S) for n in range(2)))) == [0, 1]
+    assert time.monotonic() - start < BOUNDED_S / 2
+    assert not made(tmp_path)
+
+
+def test_what_lies_in_the_working_folder_is_not_run(tmp_path):
+    """loky and Python start processes by `-m` and `-c`, which look there first."""
+    (tmp_path / "here").mkdir()
+    for name in ("random", "queue", "signal", "tempfile"):
+        (tmp_path / "here" / f"{name}.py").write_text("import os; os.mkdir('taken')")
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys
+sys.path.append({TOOLS!r})
+from calls import square
+from ctpatch.build.engine import LocalRunner
+if __name__ == "__main__":
+    print(*LocalRunner(2).run(square, ((n,) for n in range(4))))
+""")
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    told = subprocess.run(
+        [sys.executable, script], cwd=tmp_path / "here", env=environment, capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.stderr) == ("0 1 4 9\n", "")
+    assert not (tmp_path / "here" / "taken").exists()
 
 
 def test_own_process_names_its_death_and_is_started_again():

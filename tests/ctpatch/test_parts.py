@@ -2,6 +2,8 @@ import io
 import os
 import random
 import re
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import zlib
 import numpy as np
 import pytest
 
-from ctpatch.build.parts import FinishedPart, PartsFolder, inputs_digest, part_path
+from ctpatch.build.parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
 from ctpatch.errors import InputError
 from ctpatch.manifest import Row
 from ctpatch.recipe import Recipe
@@ -195,14 +197,76 @@ def test_lock_of_a_folder_that_was_removed_meanwhile(tmp_path, monkeypatch):
     really = fcntl.flock
 
     def remove_first(file, how):
+        monkeypatch.undo()
         first.remove()
         really(file, how)
 
     monkeypatch.setattr(fcntl, "flock", remove_first)
     with pytest.raises(InputError, match="another build"):
         PartsFolder(tmp_path / "p", PLAN)
-    monkeypatch.undo()
     PartsFolder(tmp_path / "p", PLAN).release()
+
+
+def test_a_folder_is_removed_where_an_open_file_keeps_its_place(tmp_path, monkeypatch):
+    """As NFS does: what is open gets another name until it is closed, and its folder is not empty until then."""
+    parts = PartsFolder(tmp_path / "p", PLAN)
+    FinishedPart(LESION, patches(), **ABOUT).save(part_path(parts.path, ROW))
+    really = shutil.rmtree
+
+    def rmtree(path):
+        assert parts._lock.closed
+        really(path)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    parts.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_removal_has_left_is_cleared_up(tmp_path):
+    (tmp_path / "p.0a1b2c3d.tmp").mkdir()
+    (tmp_path / "p.0a1b2c3d.tmp" / "x.part").touch()
+    PartsFolder(tmp_path / "p", PLAN).remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_is_no_folder_of_parts(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "p").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link"):
+        PartsFolder(tmp_path / "p", PLAN)
+
+
+def test_a_lock_ends_with_its_build_though_a_forked_process_has_it_open(tmp_path):
+    parts = PartsFolder(tmp_path / "p", PLAN)
+    child = os.fork()
+    if not child:
+        signal.pause()
+        os._exit(0)
+    try:
+        parts.release()
+        PartsFolder(tmp_path / "p", PLAN).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_part_takes_its_name_only_while_its_run_is_under_way(tmp_path):
+    """A run that was killed while it was written, and whose folder is another's by now."""
+    path = part_path(tmp_path, ROW)
+
+    def ended():
+        assert [left.suffix for left in tmp_path.iterdir()] == [".tmp"]  # all of it is written
+        raise InputError("ended", "do")
+
+    with pytest.raises(InputError, match="ended"):
+        FinishedPart(LESION, patches(), **ABOUT).save(path, ended)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_others_files_come_and_go_while_space_is_reckoned(tmp_path):
+    before = bytes_to_write(tmp_path, [ROW], Recipe())
+    (tmp_path / "gone.plan.tmp").symlink_to(tmp_path / "nowhere")  # listed, and gone when it is looked at
+    assert bytes_to_write(tmp_path, [ROW], Recipe()) == before
 
 
 # -- Have the inputs changed? -------------------------------------------------------------------------------------
@@ -216,6 +280,8 @@ def test_inputs_digest(tmp_path):
     (tmp_path / "rt.dcm").write_text("contours")
     row = Row(2, "p", "1", "ct", "rt.dcm", root=tmp_path)
     first = inputs_digest(row)
+    (tmp_path / "ct" / "o.h5.parts").mkdir()  # of a build whose store is to lie among the images
+    (tmp_path / "ct" / "o.h5.parts" / "x.part").touch()
     assert inputs_digest(row) == first
     (tmp_path / "rt.dcm").write_text("CONTOURS")
     os.utime(tmp_path / "rt.dcm", ns=(time.time_ns(), time.time_ns() + 5))

@@ -28,7 +28,7 @@ from ctpatch.geometry import make_stack
 from ctpatch.lesion.lattice import lesion_lattice
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import WINDOWS, Recipe
-from ctpatch.report import from_manifest, from_store, looking, outliers, pictures, views
+from ctpatch.report import from_manifest, from_store, looking, outliers, pictures, views, write_report
 from ctpatch.report.cohort import ACQUISITION, Looked, site_column
 from ctpatch.report.noise import noise
 from ctpatch.report.shape import Part
@@ -318,6 +318,12 @@ def test_the_page_is_the_same_each_time_whoever_works(manifest, built, tmp_path,
     assert "ctpatch build --manifest MANIFEST.csv --out STORE.h5 --seed 0 --patches 3 --augment 1" in text
     assert str(tmp_path) not in text
     assert capfd.readouterr().out.splitlines()[-1].startswith(f"{pages[1]}: ")
+
+
+def test_paths_may_be_text(manifest, built, tmp_path):
+    assert report(built, tmp_path / "a.html", "--manifest", manifest) == 0
+    write_report(str(built), str(tmp_path / "b.html"), str(manifest))
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_without_a_manifest_the_patches_speak(built, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from ctpatch import scan as scanning
+from ctpatch.cli import main
 from ctpatch.contours.rtstruct import open_rtstruct
 from ctpatch.errors import InputError
 from ctpatch.manifest import read_manifest
@@ -570,6 +572,28 @@ def test_an_existing_manifest_is_never_overwritten(tmp_path: Path) -> None:
     assert out.read_text() == "filled in with care"
     with pytest.raises(InputError, match="cannot be written"):
         write_manifest(result, tmp_path / "no folder" / "manifest.csv")
+
+
+@pytest.mark.parametrize("out", ["old.csv", "no folder/new.csv"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_scan(
+    tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.csv").touch()
+    monkeypatch.setattr(scanning, "scan", lambda _: pytest.fail("scanned"))
+    assert main(["scan", str(tmp_path), "--out", str(tmp_path / out)]) == 2
+    assert re.fullmatch("ctpatch: .* (already|no such folder). Do: .*another --out.\n", capfd.readouterr().err)
+
+
+def test_a_full_disk_leaves_no_manifest_that_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    structures(tmp_path / "in" / "rs.dcm", series(tmp_path / "in" / "ct"))
+    result = scan(tmp_path / "in")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot be written \(No space left"):
+        write_manifest(result, tmp_path / "manifest.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
 @pytest.mark.parametrize(

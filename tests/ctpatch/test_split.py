@@ -119,6 +119,12 @@ def test_a_manifest_with_splits_is_left_to_the_manifest(fold):
         assign_splits(rows, seed=0, fold=fold)
 
 
+@pytest.mark.parametrize("fold", [(0, 3), (4, 3), (-1, 3), (1, 1)])
+def test_no_fold(fold):
+    with pytest.raises(InputError, match="1 <= i <= k"):
+        assign_splits(one_lesion_each(a=10), seed=0, fold=fold)
+
+
 def test_parse_fold():
     assert parse_fold("2/5") == (2, 5)
 

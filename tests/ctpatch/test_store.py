@@ -1,8 +1,10 @@
 import hashlib
+import itertools
 import json
 import multiprocessing
 import os
 import pickle
+import signal
 import stat
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 import ctpatch
 from ctpatch import CtpatchError, InputError, StoreWriter, open_store
 from ctpatch.patches.render import render
+from ctpatch.store.disk import Sink
 from ctpatch.store.records import Lesion, Patches, as_column, deflate
 
 COUNTS = {"train": 4, "val": 1, "test": 2}
@@ -262,12 +265,21 @@ WRONG = {
     "number as an id": ({"patient_id": 7}, "str"),
     "lone surrogate": ({"patient_id": "c\udcff"}, "UTF-8"),
     "blank": ({"patient_id": "c", "lesion_id": ""}, "blank"),
+    "level in words": ({"lesion_id": "3", "aux": {"m": "sharp"}}, "lesion 3: characteristic 'm' is 'sharp'"),
+    "no level": ({"lesion_id": "3", "aux": {"m": 7.0}}, "'m' is 7.0, none of its levels"),
+    "infinite level": ({"lesion_id": "3", "aux": {"free": np.inf}}, "'free' is inf"),
+    "names without levels": ({"lesion_id": "3", "aux": ["m"]}, "aux is "),
+    "no readers": ({"lesion_id": "3", "n_readers": None}, "n_readers is None"),
+    "half a reader": ({"lesion_id": "3", "n_readers": 2.5}, "n_readers is 2.5"),
+    "too many readers": ({"lesion_id": "3", "n_readers": 2**40}, "n_readers is 1099511627776"),
+    "size in words": ({"lesion_id": "3", "diameter_mm": "large"}, "diameter_mm is 'large'"),
 }
 
 
 def write_two(path, change):
-    with StoreWriter(path, label_classes=["x"], rgb=False) as store:
-        store.add(**GOOD)
+    levels = {"m": {1: "sharp", 2: "blurred"}, "free": {}}
+    with StoreWriter(path, label_classes=["x"], aux_levels=levels, rgb=False) as store:
+        store.add(**GOOD, aux={"m": np.nan, "free": np.float32(7.5)})
         store.add(**{**GOOD, **change})
 
 
@@ -290,6 +302,35 @@ def test_a_caller_may_go_on_after_a_refused_lesion(tmp_path, case):
     with open_store(tmp_path / "own.h5") as store:
         assert list(store.lesions.patient_id) == ["b", "c"]
         assert len(store.split("train")) == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"label_classes": ["x", "x"]}, "label_classes is "),
+        ({"label_classes": "benign"}, "label_classes is 'benign'"),
+        ({"label_classes": [0, 1]}, "label_classes is "),
+        ({"aux_levels": {"m": {"1": "a"}}}, "the levels of 'm' are "),
+        ({"aux_levels": {"m": {np.nan: "a"}}}, "the levels of 'm' are "),
+        ({"aux_levels": {"m": ["a"]}}, "the levels of 'm' are "),
+        ({"aux_levels": {1: {}}}, "characteristic 1"),
+        ({"recipe": {"a": np.int64(1)}}, "recipe is no JSON document"),
+        ({"provenance": {"a": float("nan")}}, "provenance is no JSON document"),
+    ],
+)
+def test_what_no_store_can_hold_is_refused_at_the_beginning(tmp_path, change, says):
+    with pytest.raises(InputError, match=says):
+        StoreWriter(tmp_path / "own.h5", **{"label_classes": ["x"], **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("skipped", [(1, "2", "why"), ("1", 2, "why"), ("1", "2", None), ("1", "2", "wh\0")])
+def test_what_cannot_be_listed_as_skipped_is_refused(tmp_path, skipped):
+    with (
+        pytest.raises(InputError, match=r"^patient=1 lesion 2: .* is no text"),
+        StoreWriter(tmp_path / "own.h5", label_classes=["x"], rgb=False) as store,
+    ):
+        store.skip(*skipped)
 
 
 @pytest.mark.parametrize("name", ["a/b", ".", "", "..", "a\0"])
@@ -364,10 +405,32 @@ def test_indexing_is_numpy_s(path, key):
             np.testing.assert_array_equal(view.hu[np.array(key)], wanted)
 
 
-@pytest.mark.parametrize("key", [[4], [-5], 4, -5, [1.5], [True, False], np.ones((4, 1), bool), "1"])
+@pytest.mark.parametrize(
+    "key", [[4], [-5], 4, -5, [1.5], [True, False], np.ones((4, 1), bool), "1", False, np.True_, (False, 3)]
+)
 def test_wrong_indices_are_refused(store, key):
     with pytest.raises(IndexError):
         store.split("train").hu[key]
+
+
+def test_comparing_a_column_gives_a_mask(store):
+    view, copy = store.split("train"), expected("train", "copy")
+    np.testing.assert_array_equal(view.hu[view.copy == 0], expected("train", "hu")[copy == 0])
+    np.testing.assert_array_equal(view.hu[view.copy != 0], expected("train", "hu")[copy != 0])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64])
+def test_indices_of_any_integer_type(tmp_path, dtype):
+    hu = np.arange(300, dtype=np.int16)[:, None, None] * np.ones((64, 64), np.int16)
+    with StoreWriter(tmp_path / "many.h5", label_classes=["x"], rgb=False) as writer:
+        writer.add(**{**GOOD, "hu": hu})
+    with open_store(tmp_path / "many.h5") as store:
+        view = store.split("train")
+        assert view.hu[np.array([120, 1], dtype)][:, 0, 0].tolist() == [120, 1]
+        assert view.hu[dtype(120)][0, 0] == 120
+        np.testing.assert_array_equal(view.pictures(dtype(120)), view.pictures(120))
+        if np.issubdtype(dtype, np.signedinteger):
+            assert view.hu[np.array([-1], dtype)][0, 0, 0] == 299
 
 
 def test_views_know_their_shape_and_become_arrays(store):
@@ -447,3 +510,40 @@ def test_version_is_that_of_the_distribution():
     from importlib.metadata import version
 
     assert ctpatch.__version__ == version("ctpatch")
+
+
+def test_ctrl_c_at_any_moment_of_finishing_leaves_no_store(tmp_path, monkeypatch):
+    """h5py drops an exception from HDF5's writing while it closes something: a sealed store had zeros for a column."""
+    hu, write, left = np.zeros((2, 64, 64), np.int16), Sink.write, [0]
+
+    def interrupted(self, data):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return write(self, data)
+
+    monkeypatch.setattr(Sink, "write", interrupted)
+    for moment in itertools.count(1):
+        left[0] = 0
+        store = StoreWriter(tmp_path / "s.h5", label_classes=["a"], rgb=False)
+        store.add(patient_id="p", split="train", label="a", hu=hu)
+        left[0] = moment
+        try:
+            store.finish()
+            break  # it writes less often
+        except KeyboardInterrupt:
+            assert list(tmp_path.iterdir()) == []
+    assert left[0] > 0
+    assert moment > 20
+
+
+def test_a_store_is_finished_once(tmp_path):
+    hu = np.zeros((2, 64, 64), np.int16)
+    with StoreWriter(tmp_path / "s.h5", label_classes=["a"], rgb=False) as store:
+        store.add(patient_id="p", split="train", label="a", hu=hu)
+        store.finish()
+        with pytest.raises(InputError, match="finished"):
+            store.add(patient_id="q", split="train", label="a", hu=hu)
+        with pytest.raises(InputError, match="finished"):
+            store.finish()
+    assert open_store(tmp_path / "s.h5").lesions["patient_id"].tolist() == ["p"]
