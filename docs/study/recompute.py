@@ -19,7 +19,7 @@ from pathlib import Path
 import characteristics
 import numpy as np
 import pandas as pd
-from formulas import auc, difference
+from formulas import auc, difference, exact_order
 from predictions import differing, from_runs, read_predictions, test_rows, write_predictions
 from tables import check, write
 
@@ -60,10 +60,12 @@ def check_folder(folder: Path) -> Iterator[str]:
         return
     metrics = json.loads((folder / "metrics.json").read_text())
     wide = table.pivot(index=["patient_id", "lesion_id", "label"], columns=["run", "seed"])
-    wide = wide[f"p_{metrics['positive']}"].sort_index()
+    wide = wide.sort_index()
+    other = next(name for name in metrics["classes"] if name != metrics["positive"])
     truth = (wide.index.get_level_values("label") == metrics["positive"]).astype(bool)
     patient = pd.factorize(wide.index.get_level_values("patient_id"))[0]
-    score = {run: wide[run].to_numpy().mean(axis=1) for run in metrics["runs"]}
+    likely, rest = (wide[f"p_{name}"].T.groupby("run").mean().T for name in (metrics["positive"], other))
+    score = {run: exact_order(likely[run].to_numpy(), rest[run].to_numpy()) for run in metrics["runs"]}
     pairs = [(entry["metrics"]["auc"], auc(score[run], truth, patient)) for run, entry in metrics["runs"].items()]
     for test in metrics["tests"]:
         found = difference(score[test["first"]], score[test["second"]], truth, patient)
