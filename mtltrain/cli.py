@@ -143,6 +143,8 @@ def _predict(args: argparse.Namespace) -> None:
     out = args.out or args.store.parent / f"{args.store.stem}-predictions.csv"
     if out.is_dir():
         raise InputError("--out is a folder", "name a CSV file", out)
+    if out.exists() and args.store.exists() and out.samefile(args.store):
+        raise InputError("--out is the store", "name another file", out)
     if not args.out and out.exists():
         raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
     write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))

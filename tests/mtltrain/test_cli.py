@@ -95,6 +95,8 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file(store, tmp_path, capsys):
         assert "toy.h5: --out is a file. Do: name a folder." in capsys.readouterr().err
     assert main(["predict", "absent", str(store), "--out", str(tmp_path)]) == 2
     assert ": --out is a folder. Do: name a CSV file." in capsys.readouterr().err
+    assert main(["predict", "absent", str(store), "--out", str(store)]) == 2
+    assert "toy.h5: --out is the store. Do: name another file." in capsys.readouterr().err
 
 
 def test_files_of_ones_own_are_not_replaced(store, tmp_path, capsys):
