@@ -608,7 +608,7 @@ def assert_undecoded(folder: Path, ct: synthetic.Series, found: str, monkeypatch
         return iter_pixels(dataset, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pydicom.pixels.utils, "iter_pixels", guarded)
-    monkeypatch.setattr(pixel_data, "_decoder", lambda _: lambda function, *arguments: function(*arguments))
+    monkeypatch.setattr(pixel_data, "_decoder", lambda *_: lambda function, *arguments: function(*arguments))
     awkward.manifest(folder)
     result = awkward.build(folder)
     assert result.status == 2
