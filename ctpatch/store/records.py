@@ -1,4 +1,4 @@
-"""What goes into a store: one lesion, its patches as compressed chunks, and whether they fit."""
+"""What goes into a store: one lesion, its patches as compressed chunks, names, and whether they fit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..errors import InputError
 from ..manifest import SPLITS
-from .schema import PATCHES
+from .schema import PATCHES, json_bytes
 
 try:  # the same format at several times zlib's speed; machines that only read or convert can do without
     from isal import isal_zlib as zlib
@@ -105,6 +105,37 @@ def crc32(data: Stream, before: int = 0) -> int:
     return value
 
 
+def class_names(given: Sequence[str]) -> tuple[str, ...]:
+    """The names of the classes, each once."""
+    names = tuple(given)
+    if isinstance(given, str) or not all(map(is_text, names)) or len(set(names)) < len(names):
+        raise InputError(f"label_classes is {given!r:.80}", "give a list of different str without NUL")
+    return names
+
+
+def level_names(given: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, str]]:
+    """The levels of each characteristic, whose name has to be one for a dataset."""
+    for name, levels in given.items():
+        if not is_text(name) or not name.strip(".") or "/" in name:
+            raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
+        if not isinstance(levels, Mapping) or not all(
+            _is_number(value) and value == value and is_text(level) for value, level in levels.items()
+        ):
+            do = "give the name of each number, such as {1: 'poor', 5: 'sharp'}"
+            raise InputError(f"the levels of {name!r} are {levels!r:.80}", do)
+    return {name: dict(given[name]) for name in sorted(given)}
+
+
+def json_document(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A document that JSON can hold."""
+    try:
+        document = dict(given or {})
+        json_bytes(document)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} is no JSON document ({error})", "give str, int, float, lists and dicts") from error
+    return document
+
+
 def check_lesion(lesion: Lesion, label_classes: Container[str], aux_levels: Mapping[str, Mapping[float, str]]) -> None:
     """Refuse what a store of these classes and characteristics cannot hold.
 
@@ -128,10 +159,10 @@ def _misfits(lesion: Lesion, label_classes: Container[str]) -> Iterator[tuple[st
         yield f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split"
     if lesion.label and lesion.label not in label_classes:
         yield f"label {lesion.label!r} is not in label_classes", "mend the label or the classes"
-    if not is_number(lesion.diameter_mm):
+    if not _is_number(lesion.diameter_mm):
         yield f"diameter_mm is {lesion.diameter_mm!r:.40}", "give mm, or NaN where it is unknown"
     readers = lesion.n_readers
-    if not (is_number(readers) and 0 <= readers < 2**31 and readers % 1 == 0):
+    if not (_is_number(readers) and 0 <= readers < 2**31 and readers % 1 == 0):
         yield f"n_readers is {readers!r:.40}", "give a whole number, 0 where it is unknown"
 
 
@@ -142,13 +173,13 @@ def _aux_misfits(aux: Any, aux_levels: Mapping[str, Mapping[float, str]]) -> Ite
     for name, value in (aux or {}).items():
         if name not in aux_levels:
             yield f"characteristic {name!r} is not in aux_levels", "declare its levels"
-        elif not is_number(value):
+        elif not _is_number(value):
             yield f"characteristic {name!r} is {value!r:.40}", "give a finite number, or NaN where it is unknown"
         elif aux_levels[name] and not math.isnan(value) and float(value) not in aux_levels[name]:
             yield f"characteristic {name!r} is {value!r:.40}, none of its levels", "mend it, or declare the level"
 
 
-def is_number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether a value is a finite number, or NaN."""
     try:
         return not math.isinf(value)

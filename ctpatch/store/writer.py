@@ -18,7 +18,20 @@ from ..errors import InputError
 from ..manifest import SPLITS
 from . import schema
 from .disk import Sink, sync, uninterrupted, writing
-from .records import Lesion, Patches, Stream, as_column, as_hu, check_lesion, deflate, is_deflated, is_number, is_text
+from .records import (
+    Lesion,
+    Patches,
+    Stream,
+    as_column,
+    as_hu,
+    check_lesion,
+    class_names,
+    deflate,
+    is_deflated,
+    is_text,
+    json_document,
+    level_names,
+)
 from .schema import IMAGES, PATCHES
 
 _PIECE = 4
@@ -64,9 +77,10 @@ class StoreWriter:
         temporary: str | os.PathLike[str] | None = None,
     ):
         self.path = Path(path)
-        self.label_classes = _classes(label_classes)
-        self.aux_levels = _levels(aux_levels or {})
-        self.documents = {"recipe": _document("recipe", recipe), "provenance": _document("provenance", provenance)}
+        self.label_classes = class_names(label_classes)
+        self.aux_levels = level_names(aux_levels or {})
+        documents = {"recipe": recipe, "provenance": provenance}
+        self.documents = {name: json_document(name, given) for name, given in documents.items()}
         self._images = IMAGES if rgb else ("hu",)
         self._lesions: list[Lesion] = []
         self._counts: list[int] = []
@@ -282,37 +296,6 @@ class StoreWriter:
             for n, by in self.aux_levels.items()
         }
         schema.set_text(lesions, "aux_classes", schema.json_bytes(levels).tobytes().decode())
-
-
-def _classes(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of the classes, each once."""
-    names = tuple(given)
-    if isinstance(given, str) or not all(map(is_text, names)) or len(set(names)) < len(names):
-        raise InputError(f"label_classes is {given!r:.80}", "give a list of different str without NUL")
-    return names
-
-
-def _levels(given: Mapping[str, Mapping[float, str]]) -> dict[str, dict[float, str]]:
-    """The levels of each characteristic, whose name has to be one for a dataset."""
-    for name, levels in given.items():
-        if not is_text(name) or not name.strip(".") or "/" in name:
-            raise InputError(f"characteristic {name!r} cannot name a dataset", "give it a name without /")
-        if not isinstance(levels, Mapping) or not all(
-            is_number(value) and value == value and is_text(level) for value, level in levels.items()
-        ):
-            do = "give the name of each number, such as {1: 'poor', 5: 'sharp'}"
-            raise InputError(f"the levels of {name!r} are {levels!r:.80}", do)
-    return {name: dict(given[name]) for name in sorted(given)}
-
-
-def _document(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A document that JSON can hold."""
-    try:
-        document = dict(given or {})
-        schema.json_bytes(document)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} is no JSON document ({error})", "give str, int, float, lists and dicts") from error
-    return document
 
 
 def _lesion_columns(
