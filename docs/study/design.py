@@ -80,8 +80,8 @@ def _blocks() -> Iterator[list[Cell]]:
         for cohort, (backbone, start) in product(POSITIVE, START.items()):
             if (cohort, backbone) != ("lidc", "alexnet"):
                 yield _folds(cohort, backbone, "main", seed, (f"mtl-{start}", f"stl-{start}"))
-        if seed < 3:
-            yield from _ablations(seed)
+    for seed in (1, 2):
+        yield from _ablations(seed)
 
 
 def _ablations(seed: int) -> Iterator[list[Cell]]:

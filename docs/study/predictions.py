@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from design import FOLDS, POSITIVE
+from design import FOLDS, POSITIVE, Cell
 
 KEYS = ["patient", "lesion", "fold", "positive"]
 
@@ -67,9 +67,35 @@ def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
     return {cohort: pd.read_csv(folder / f"{cohort}.csv") for cohort in POSITIVE if (folder / f"{cohort}.csv").exists()}
 
 
+def holds(cohorts: dict[str, pd.DataFrame], cell: Cell) -> bool:
+    """Whether the tables have the cell's runs, in its fold."""
+    table = cohorts.get(cell.cohort, pd.DataFrame(columns=KEYS))
+    names = [f"{cell.backbone}/{cell.variant}/{arch}/{cell.seed}" for arch in cell.archs]
+    return {*names} <= {*table} and bool(table.loc[table["fold"] == cell.fold, names].notna().all(axis=None))
+
+
+def joined(ours: dict[str, pd.DataFrame], kept: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """What run folders hold, and from `kept` the runs that they do not.
+
+    Raises
+    ------
+    SystemExit
+        Other lesions than before were tested; also where the run folders of a cohort are not of all folds yet.
+    """
+    tables = kept | ours
+    for cohort in sorted({*ours} & {*kept}):
+        new, old = (side[cohort].set_index(KEYS) for side in (ours, kept))
+        if not new.index.equals(old.index):
+            raise SystemExit(f"{cohort}: the run folders are not of all lesions of predictions/, or of others")
+        both = new.combine_first(old)
+        tables[cohort] = both[sorted(both)].reset_index()
+    return tables
+
+
 def differing(ours: dict[str, pd.DataFrame], kept: dict[str, pd.DataFrame]) -> Iterator[str]:
-    """Where the run folders say something else than `predictions/`."""
-    for cohort in sorted({*ours, *kept}):
-        one, two = (side.get(cohort, pd.DataFrame()) for side in (ours, kept))
-        if list(one) != list(two) or not np.allclose(one, two, rtol=1e-8, atol=0, equal_nan=True):
+    """Where the run folders say something else than `predictions/`, which may hold more runs than are left of them."""
+    for cohort, one in sorted(ours.items()):
+        two = kept.get(cohort, pd.DataFrame()).reindex(columns=list(one))
+        two = two.where(one.notna()) if len(one) == len(two) else two
+        if len(one) != len(two) or not np.allclose(one, two, rtol=1e-8, atol=0, equal_nan=True):
             yield f"predictions/{cohort}.csv is not what the run folders hold"

@@ -3,6 +3,7 @@
     python docs/study/recompute.py                    # from docs/study/predictions/, the study's test predictions
     python docs/study/recompute.py --root study       # from the run folders; also each folder's own metrics.json
     python docs/study/recompute.py --root study --write   # write predictions/, the other CSV files and the tables
+    python docs/study/recompute.py --root study --add     # the same, beside what predictions/ has already
 
 Exit status 1 where a number of results.md, runs.csv or a metrics.json is another one. Nothing here or in what it
 imports is mtltrain's or ctpatch's.
@@ -20,7 +21,7 @@ import characteristics
 import numpy as np
 import pandas as pd
 from formulas import auc, difference, exact_order
-from predictions import differing, from_runs, read_predictions, test_rows, write_predictions
+from predictions import differing, from_runs, joined, read_predictions, test_rows, write_predictions
 from tables import check, write
 
 HERE = Path(__file__).parent
@@ -31,13 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="where run.py left stores and run folders")
     parser.add_argument("--write", action="store_true", help="needs --root")
+    parser.add_argument("--add", action="store_true", help="needs --root")
     args = parser.parse_args()
-    if args.write:
-        write_predictions(from_runs(args.root / "runs"), HERE / "predictions")
+    if args.write or args.add:
+        found = from_runs(args.root / "runs")
+        found = joined(found, read_predictions(HERE / "predictions")) if args.add else found
+        write_predictions(found, HERE / "predictions")
         characteristics.from_stores(args.root).to_csv(characteristics.FILE, index=False, lineterminator="\n")
     kept = read_predictions(HERE / "predictions")
     wrong = list(check_root(args.root, kept)) if args.root else []
-    (write if args.write else check)(kept, wrong)
+    (write if args.write or args.add else check)(kept, wrong)
     print("\n".join(wrong) or "every number agrees")
     sys.exit(bool(wrong))
 

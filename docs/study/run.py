@@ -1,6 +1,7 @@
 """Train the study's cells, the most valuable first: what is finished is skipped, what was begun goes on.
 
     python docs/study/run.py --root study --crops ../shared/data/lidc_crops --jobs 2 --until 16:20
+    python docs/study/run.py --root study --beyond     # only what docs/study/predictions/ does not hold yet
 
 `study/cohorts/agc` and `ggn` hold what `ctpatch phantom` made of the manifests; while a cohort is not there, its cells
 wait. `study/lite0.safetensors` is made by docs/examples/efficientnet_lite0.py.
@@ -13,12 +14,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import stores
 from design import BACKBONE, EPOCHS, POSITIVE, SETTINGS, SHARES, WEIGHED, Cell, cells
+from predictions import holds, read_predictions
 
 from ctpatch import CtpatchError
 
@@ -33,13 +36,16 @@ def main() -> None:
     parser.add_argument("--crops", type=Path, default=Path("../shared/data/lidc_crops"))
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--until", help="HH:MM: stop then; the next call goes on from the last finished epochs")
+    parser.add_argument("--beyond", action="store_true", help="leave out the cells that predictions/ holds")
     parser.add_argument("--list", action="store_true", help="print the cells, and which are done")
     args = parser.parse_args()
+    published = read_predictions(Path(__file__).parent / "predictions") if args.beyond else {}
+    wanted = [cell for cell in cells() if not holds(published, cell)]
     if args.list:
-        for cell in cells():
+        for cell in wanted:
             print("done" if done(cell, args.root) else "    ", cell.folder, "seed", cell.seed, *cell.archs)
         return
-    failed = work(args.root, args.crops, args.jobs, _end(args.until))
+    failed = work(wanted, args.root, args.crops, args.jobs, _end(args.until))
     sys.exit(bool(failed))
 
 
@@ -55,15 +61,15 @@ def ready(cell: Cell, root: Path) -> bool:
     return cell.cohort == "lidc" or (root / "cohorts" / cell.cohort / f"{cell.cohort}.csv").exists()
 
 
-def following(root: Path, running: Running, failed: set[Cell]) -> Cell | None:
+def following(wanted: Sequence[Cell], root: Path, running: Running, failed: set[Cell]) -> Cell | None:
     """The first cell that is neither done, nor failed, nor in a folder at work, nor of a cohort not there yet."""
-    for cell in cells():
+    for cell in wanted:
         if cell not in failed and cell.folder not in running and ready(cell, root) and not done(cell, root):
             return cell
     return None
 
 
-def work(root: Path, crops: Path, jobs: int, end: float) -> set[Cell]:
+def work(wanted: Sequence[Cell], root: Path, crops: Path, jobs: int, end: float) -> set[Cell]:
     """Keep `jobs` trainings at work until `end` (seconds since 1970); the cells that failed."""
     running: Running = {}
     failed: set[Cell] = set()
@@ -73,7 +79,7 @@ def work(root: Path, crops: Path, jobs: int, end: float) -> set[Cell]:
                 del running[folder]
                 failed |= {cell} if process.returncode else set()
                 _tell(f"{'failed' if process.returncode else 'done'} {folder} seed {cell.seed}")
-        cell = following(root, running, failed) if len(running) < jobs else None
+        cell = following(wanted, root, running, failed) if len(running) < jobs else None
         if cell:
             try:
                 running[cell.folder] = cell, _begin(cell, root, crops)

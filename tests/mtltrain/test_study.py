@@ -1,6 +1,7 @@
 """The study: its formulas against mtltrain's and resampling, changed stores, the queue, and the published numbers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -204,6 +205,26 @@ def test_other_predictions_than_kept_are_found(runs, tmp_path):
     assert list(kept.differing(found, read)) == ["predictions/agc.csv is not what the run folders hold"]
 
 
+def test_new_runs_join_those_that_are_kept(runs, tmp_path):
+    """Seed 0 is kept and its folders are gone; of seed 1 a fold is not finished."""
+    whole = kept.from_runs(runs)
+    (runs / "agc/alexnet/main/fold-2/stl-ri/seed-1/predictions.csv").unlink()
+    for folder in runs.rglob("seed-0"):
+        shutil.rmtree(folder)
+    old = {"agc": whole["agc"].drop(columns=[name for name in whole["agc"] if str(name).endswith("/1")])}
+    new = kept.from_runs(runs)
+    both = kept.joined(new, old)
+    whole["agc"].loc[whole["agc"]["fold"] == 2, "alexnet/main/stl-ri/1"] = np.nan
+    pd.testing.assert_frame_equal(both["agc"], whole["agc"], check_dtype=False)
+    assert list(kept.differing(new, both)) == []
+    cells = [design.Cell("agc", "alexnet", "main", 2, seed, ("mtl-ri", "stl-ri")) for seed in range(3)]
+    assert [kept.holds(both, cell) for cell in cells] == [True, False, False]
+    assert kept.joined({}, old).keys() == {"agc"}
+    old["agc"].loc[3, "positive"] ^= 1
+    with pytest.raises(SystemExit, match="or of others"):
+        kept.joined(new, old)
+
+
 def test_another_correlation_in_a_run_folder_is_found(tmp_path):
     (tmp_path / "stores").mkdir()
     with open_store(toy(tmp_path / "stores/lidc-1of3.h5")) as store:
@@ -350,14 +371,13 @@ def test_the_queue_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(stores, "make", made)
     monkeypatch.setattr(run.time, "sleep", lambda seconds: None)
     every = [c for c in design.cells() if c.seed == 0 and c.backbone == "alexnet" and c.variant in ("main", "shuffled")]
-    monkeypatch.setattr(run, "cells", lambda: every)
-    assert run.work(tmp_path, tmp_path, 1, float("inf")) == set()  # no cohort but LIDC is there
+    assert run.work(every, tmp_path, tmp_path, 1, float("inf")) == set()  # no cohort but LIDC is there
     first = (tmp_path / "order.txt").read_text().splitlines()
     assert first == [f"lidc/alexnet/{variant}/fold-{k} 0" for variant in ("main", "shuffled") for k in (1, 2, 3)]
     for cohort in ("agc", "ggn"):
         (tmp_path / "cohorts" / cohort).mkdir(parents=True)
         (tmp_path / "cohorts" / cohort / f"{cohort}.csv").touch()
-    failed = {(cell.cohort, cell.fold) for cell in run.work(tmp_path, tmp_path, 2, float("inf"))}
+    failed = {(cell.cohort, cell.fold) for cell in run.work(every, tmp_path, tmp_path, 2, float("inf"))}
     assert failed == {("agc", 2), ("ggn", 1), ("ggn", 2), ("ggn", 3)}
     second = (tmp_path / "order.txt").read_text().splitlines()[len(first) :]
     tried = [("agc", 1), ("agc", 3), ("ggn", 1), ("ggn", 2), ("ggn", 3)]
