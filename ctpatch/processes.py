@@ -2,6 +2,8 @@
 
 loky starts them (it comes with joblib), not `concurrent.futures`: its children do not run the caller's main script
 again, so a script without `if __name__ == "__main__"` works, and its error names the signal that ended a process.
+It ends them by psutil; without it by `pgrep`, and where that is missing too, as in slim containers, not at all: whoever
+waits for the end of a killed worker then waits for good (loky 3.6.0; findings/loky_without_pgrep.sh).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -75,7 +77,7 @@ class Processes:
             multiprocessing.current_process().daemon = False
         # the signal comes when the *thread* ends that started the process: only the main one ends with this process
         by_signal = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-        # where psutil is installed, as with Dask, loky replaces a process that has grown by 300 MB, and says so
+        # loky replaces a process that has grown by 300 MB, and says so
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
         start = partial(_end_with, os.getpid(), by_signal, quiet)
         _start_trackers()
@@ -107,10 +109,13 @@ class Processes:
             raise WorkerDied("stopped")
 
     def leave(self) -> None:
-        """Let them end by themselves, once all calls are answered, for they give back what they hold.
+        """Let them end by themselves, once all calls are answered, where one has a process of its own, as a decoder is.
 
-        The semaphores of a decoder, say; else Python tells of them when this process ends.
+        Else Python tells of that one's semaphores when this process ends. The others are ended, which takes less time.
         """
+        if not _any_below(self._pool._processes):
+            self.end()
+            return
         with self._lock:
             self._ended = True
         late = threading.Timer(_LEAVE_S, _kill, [list(self._pool._processes)])
@@ -150,6 +155,17 @@ def _start_trackers() -> None:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
+
+
+def _any_below(parents: Collection[int]) -> bool:
+    """Whether one of this process's own processes has one itself."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.ppid() in parents:
+                return True
+    return False
 
 
 def _kill(processes: Sequence[int]) -> None:

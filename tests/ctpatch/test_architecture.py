@@ -223,6 +223,7 @@ HEAVY = {
     "gdcm",
     "shapely",
     "matplotlib",
+    "psutil",
     "tqdm",
 }
 

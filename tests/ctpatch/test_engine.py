@@ -153,7 +153,6 @@ print(*LocalRunner(2).run(grow, ((n,) for n in range(5))))
 
 
 def test_a_worker_that_has_grown_is_replaced_without_a_word():
-    pytest.importorskip("psutil")
     command = [sys.executable, "-W", "error", "-c", GROWN, TOOLS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=BOUNDED_S)
     assert (done.stdout, done.stderr) == ("0 1 2 3 4\n", "")
@@ -270,6 +269,16 @@ def test_own_process_names_its_death_and_is_started_again():
     assert not alive(last)
 
 
+def test_a_process_ends_where_there_is_no_pgrep(monkeypatch):
+    """As in slim containers; loky 3.6.0 alone then ends none, and whoever waits for that waits for good."""
+    monkeypatch.setenv("PATH", "")
+    with closing(OwnProcess()) as process:
+        with pytest.raises(WorkerDied, match="exit status 3"):
+            process(os._exit, 3)
+        last = process(pid_of, 0)
+    assert not alive(last)
+
+
 def test_a_death_while_it_was_idle_is_no_call_s():
     with closing(OwnProcess()) as process:
         os.kill(process(pid_of, 0), signal.SIGKILL)
@@ -280,8 +289,6 @@ def test_a_death_while_it_was_idle_is_no_call_s():
 @pytest.mark.parametrize("left", ["idle", "grown"])
 def test_the_death_of_one_that_has_replaced_another_is_told(left, tmp_path):
     """loky 3.6.0 starts it while it waits for those that it knew before."""
-    if left == "grown":
-        pytest.importorskip("psutil")
     with closing(OwnProcess(idle_s=0.2 if left == "idle" else None)) as process:
         first = process(pid_of, 0)
         if left == "grown":
