@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from .build.run import build
-    from .compiled import uncached
 
     chosen = options.build_options(arguments)
     if arguments.shard is not None:
@@ -57,8 +56,6 @@ def _build(arguments: argparse.Namespace) -> int:
     with _progress("build") as progress:
         result = build(arguments.manifest, arguments.out, chosen, progress)
     _print_notes(result.notes, arguments.verbose)
-    if uncached():
-        print("note: numba has no folder for its cache, so each process compiles anew: set NUMBA_CACHE_DIR")
     _print_skipped(result.skipped)
     patches = ", ".join(f"{split} {count}" for split, count in result.patches.items())
     print(f"{result.path}: {result.lesions} lesions, patches: {patches}{_earlier(result.lesions, result.computed)}")

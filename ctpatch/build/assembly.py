@@ -18,6 +18,8 @@ from .elsewhere import arrived
 from .environment import versions
 from .parts import FinishedPart, PartsFolder, part_path
 
+UNCACHED = "numba has no folder for its cache, so each process compiles anew: set NUMBA_CACHE_DIR"
+
 
 @dataclass(frozen=True)
 class BuildResult:
@@ -48,10 +50,11 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one lesion in a worker."""
+    """What became of one lesion in a worker, and whether that process had to compile its loops anew."""
 
     computed: bool = False
     problem: CtpatchError | None = None
+    uncached: bool = False
 
 
 class Assembly:
@@ -80,7 +83,7 @@ class Assembly:
         )
         self.copies = CopyGuard()
         self.counts = dict.fromkeys(SPLITS, 0)
-        self.computed = 0
+        self.computed, self.uncached = 0, False
         self.notes: dict[str, list[str]] = {}
         self.special: list[dict[str, Any]] = []
         self.skipped: list[InputError] = []
@@ -93,6 +96,7 @@ class Assembly:
         CtpatchError
             The lesion's problem, unless such lesions are skipped.
         """
+        self.uncached |= outcome.uncached
         problem = outcome.problem or self._add(row, outcome.computed)
         if problem is None:
             return
@@ -145,7 +149,7 @@ class Assembly:
     def _told(self) -> tuple[str, ...]:
         classes = () if self.manifest.has_split else class_notes(self.rows, self.manifest.label_classes)
         each = (Note(who, note) for who, lines in self.notes.items() for note in lines)
-        return (*self.manifest.notes, *classes, *each)
+        return (*self.manifest.notes, *classes, *each, *([UNCACHED] if self.uncached else ()))
 
 
 class CopyGuard:

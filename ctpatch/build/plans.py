@@ -11,13 +11,15 @@ import pickle
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ..images.volume import is_volume_file, open_volume
 from ..manifest import Row
 from ..recipe import Recipe
 from ..store.disk import owned, writing
-from .one_lesion import LesionPlan, plan_lesion
 from .parts import inputs_digest, part_path
+
+if TYPE_CHECKING:  # else whoever waits for workers would load what reads images before it starts them
+    from .one_lesion import LesionPlan
 
 _DIGEST = "sha256"
 _DIGEST_BYTES = 32
@@ -48,6 +50,9 @@ class Plans:
         InputError
             As `plan_lesion`.
         """
+        from ..images.volume import is_volume_file, open_volume
+        from .one_lesion import plan_lesion
+
         if is_volume_file(row.image):
             open_volume(row.image)
             return
@@ -60,6 +65,8 @@ class Plans:
 
     def take(self, row: Row, inputs: str) -> LesionPlan:
         """The plan of a row's lesion: the one made before, or where its files have changed since, a new one."""
+        from .one_lesion import plan_lesion
+
         path, whole = self._path(row), b""
         with writing(self.parts.name), contextlib.suppress(FileNotFoundError):
             whole = path.read_bytes()

@@ -22,7 +22,6 @@ from ..store.verify import is_store
 from .assembly import Assembly, BuildResult, Outcome, refusal, skippable
 from .elsewhere import NEW_S, check_files, check_ticket, ticket
 from .engine import runner
-from .one_lesion import cut_lesion
 from .parts import FinishedPart, PartsFolder, bytes_to_write, inputs_digest, part_path
 from .plans import Plans
 from .shards import Shard, ShardResult, SharedParts
@@ -225,6 +224,8 @@ def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None
 
 def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) -> bool:
     """Finish a lesion; whether it had to be computed."""
+    from .one_lesion import cut_lesion  # the workers' alone, see `Plans`
+
     path, inputs = part_path(plans.parts, row), inputs_digest(row)
     finished = FinishedPart.load(path, row)
     if finished is not None:
@@ -248,7 +249,8 @@ def _outcome(step: Callable[[], bool | None], row: Row, under_way: Path | None) 
         if under_way:
             check_ticket(under_way, NEW_S)
             check_files(row)
-        return Outcome(computed=bool(step()))
+        computed = bool(step())
+        return Outcome(computed, uncached=computed and _uncached())
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:
@@ -257,3 +259,9 @@ def _outcome(step: Callable[[], bool | None], row: Row, under_way: Path | None) 
         return Outcome(problem=InputError(found, "mend the file's permissions, link or disk", place))
     except MemoryError:
         return Outcome(problem=Unfinished("out of memory", "use fewer --jobs, or a machine with more memory"))
+
+
+def _uncached() -> bool:
+    from ..compiled import uncached  # has loaded numba, which a process that waits for workers can do without
+
+    return uncached()

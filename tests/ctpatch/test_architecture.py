@@ -228,9 +228,10 @@ HEAVY = {
 }
 
 
-def test_reader_reaches_nothing_heavy_when_imported():
-    """Follows imports at module level from `ctpatch` on: a training machine needs none of these."""
-    edges, known, todo, seen = graph("ctpatch"), modules("ctpatch"), [""], set()
+@pytest.mark.parametrize("first", ["", "build.run"])
+def test_nothing_heavy_is_loaded_where_it_is_not_needed(first):
+    """Follows imports at module level from `ctpatch` on: a training machine, or a build that waits for its workers."""
+    edges, known, todo, seen = graph("ctpatch"), modules("ctpatch"), ["", first], set()
     while todo:
         name = todo.pop()
         if name in seen:

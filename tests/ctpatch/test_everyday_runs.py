@@ -86,20 +86,21 @@ def test_164_with_birth_date_and_sex_too_it_is_one_person(tmp_path: Path, splits
 
 
 NO_CACHE = """
-import sys
 from numba.core import caching
 locating = vars(caching).get("CacheImpl") or caching._CacheImpl  # its name in older versions
 locating._locator_classes = []  # as where neither the package, nor a home, nor NUMBA_CACHE_DIR is writable
-from ctpatch.cli import main
-sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_165_without_a_place_for_numbas_cache_it_is_told_and_computed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_165_without_a_place_for_numbas_cache_it_is_told_and_computed(tmp_path: Path, jobs: str) -> None:
     ct = awkward.case(tmp_path)
-    awkward.manifest(tmp_path)
+    awkward.contours(tmp_path, ct, {name: awkward.box(ct) for name in ("GTV", "other")})
+    awkward.manifest(tmp_path, {"roi": "GTV", "lesion_id": "1"}, {"roi": "other", "lesion_id": "2"})
+    (tmp_path / "sitecustomize.py").write_text(NO_CACHE)  # is run by each process as it starts
     words = ["build", "--manifest", str(tmp_path / "m.csv"), "--out", str(tmp_path / "s.h5"), *awkward.FAST]
-    done = subprocess.run([sys.executable, "-c", NO_CACHE, *words], capture_output=True, text=True)
+    command = [sys.executable, "-m", "ctpatch", *words, "--jobs", jobs]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done
     told = [line for line in done.stdout.splitlines() if "NUMBA_CACHE_DIR" in line]
     assert len(told) == 1
