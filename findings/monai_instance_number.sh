@@ -6,7 +6,7 @@
 # Seen: five slices, 2.5 mm apart, numbered as an interleaved acquisition numbers them (1 4 2 5 3 from below): the volume has
 #       the slices from 0, 5, 10, 2.5 and 7.5 mm, in this order, at a spacing of 1.875 mm; no error, and no word about it.
 #       Numbers that only run downwards are right: the affine's z is negative then.
-# Behind it here: ctpatch sorts by position alone (ctpatch/images/series.py).
+# Behind it here: ctpatch sorts by position alone (ctpatch/images/stacks.py).
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
