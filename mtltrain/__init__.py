@@ -14,8 +14,9 @@ class Settings:
     """What decides the weights of a run, besides its architecture, seed and store; the paper's section 2.3 by default.
 
     `lr` is that of new layers; `tl_weights` is what identifies the pre-trained weights; `balanced` weights the classes
-    by one over their frequency; `major_share` is m of equation 1; `chosen_tasks` are the auxiliary tasks whatever their
-    p, each with its w_k of equation 3 (None: |Spearman's r|); none of them: those that Spearman's test selects.
+    by one over their frequency among the training patches; `major_share` is m of equation 1; `chosen_tasks` are the
+    auxiliary tasks whatever their p, each with its w_k of equation 3 (None: |Spearman's r|); none of them: those that
+    Spearman's test selects.
     """
 
     backbone: str = "alexnet"

@@ -146,7 +146,7 @@ class _Session:
         self.optimizer.found_inf = self.tally.stopped  # type: ignore[attr-defined]  # as torch's GradScaler gives it
         self.label = torch.from_numpy(run.cohort.label).to(self.device)
         self.levels = targets(run.cohort, run.tasks).to(self.device)
-        counts = self.label[self.train.lesion.unique()].bincount(minlength=len(run.cohort.classes))
+        counts = self.label[self.train.lesion].bincount(minlength=len(run.cohort.classes))  # the loss is over patches
         self.class_weights = counts.sum() / (len(counts) * counts) if run.settings.balanced else None
 
     def resume(self, folder: Path, log: Callable[[str], None]) -> None:

@@ -160,7 +160,8 @@ def multitask_loss(
     weights : sequence of float
         w_k, |Spearman's r| of each task.
     class_weights : Tensor, shape (classes,), optional
-        For `--balanced`: L_major becomes the mean over the batch weighted by these.
+        For `--balanced`: L_major becomes the mean over the batch weighted by these, one over each class's share of the
+        training patches but for a factor.
     major_share : float
         m, 0 to 1.
     """

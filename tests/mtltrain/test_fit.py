@@ -3,14 +3,14 @@
 Checkpoints are whole or absent, never run code, and tell when a byte changed.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
-from toystore import write_store
+from toystore import discs, write_store
 
-from ctpatch import CtpatchError, InputError, open_store
+from ctpatch import CtpatchError, InputError, StoreWriter, open_store
 from mtltrain import Settings, checkpoints, fit, models
 from mtltrain.data import load_patches, read_cohort
 from mtltrain.tasks import select
@@ -292,3 +292,21 @@ def test_a_gpu_gives_the_same_pictures_and_learns(tmp_path):
     assert torch.equal(there.rendering.levels(there.hu).cpu(), here.rendering.levels(here.hu))
     history = train(path, tmp_path, settings=Settings("shufflenet_v2_x0_5", epochs=2, device="cuda"))
     assert np.isfinite(history[-1]["train_loss"])
+
+
+@pytest.mark.parametrize("malignant", [1, 5])
+def test_balanced_classes_are_of_equal_weight_in_the_loss(tmp_path, malignant):
+    """Whose mean is over patches, of which lesions may have unequally many."""
+    rng = np.random.default_rng(0)
+    with StoreWriter(tmp_path / "s.h5", label_classes=["benign", "malignant"], rgb=False) as store:
+        for k in range(16):
+            label, split = ("benign", "malignant")[k % 6 == 0], ("train", "val")[k >= 12]
+            hu = discs(rng, malignant if label == "malignant" and split == "train" else 1, 10)
+            store.add(patient_id=f"P{k:02d}", split=split, label=label, hu=hu)
+        store.add(patient_id="P16", split="val", label="malignant", hu=discs(rng, 1, 10))
+    with open_store(tmp_path / "s.h5") as store:
+        run = fit.Run("stl-ri", 0, replace(SETTINGS, balanced=True), read_cohort(store), [])
+        session = fit._Session(run, {})
+    weight = session.class_weights[session.label[session.train.lesion]]
+    of_class = [weight[session.label[session.train.lesion] == k].sum().item() for k in (0, 1)]
+    assert of_class == pytest.approx([(10 + 2 * malignant) / 2] * 2)
