@@ -106,7 +106,8 @@ def evaluate(
         `permutation`, 99,999 of them).
     auxiliary : DataFrame, optional
         One row per run, seed, lesion and task: run, seed, patient_id, lesion_id, split, task, level (the true one;
-        blank = unknown), predicted, majority (the training lesions' commonest level).
+        blank = unknown; one unseen in training counts as missed), predicted, majority (the training lesions' commonest
+        level).
     flow : sequence of mappings
         Rows of the flow of patients and lesions, `ctpatch.store.flow`.
 

@@ -280,12 +280,12 @@ def _predictions(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tabl
 
 
 def _auxiliary(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables: Tables) -> pd.DataFrame:
-    """True and predicted level of each lesion and task; a level unseen in training is unknown."""
+    """Known and predicted level of each lesion and task; one that training never saw stays, and no network says it."""
     known = lesions.iloc[rows][[*LESION, "split"]].assign(run=run["arch"], seed=run["seed"])
     parts = [known.iloc[:0]]
     for task, table in zip(run["tasks"], tables[1:], strict=True):
         levels, true = np.array(task["levels"]), lesions.iloc[rows][f"aux_{task['name']}"]
-        told = {"level": true.where(true.isin(levels)), "predicted": levels[table.argmax(1)]}
+        told = {"level": true, "predicted": levels[table.argmax(1)]}
         parts.append(known.assign(task=task["name"], **told, majority=task["majority"]))
     return pd.concat(parts[1:] or parts)
 

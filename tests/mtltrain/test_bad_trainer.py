@@ -520,8 +520,14 @@ def test_150_level_only_in_test(tmp_path):
     assert main(["fit", str(store), *SMALL, "--arch", "mtl-ri", "--epochs", "1", "--out", str(tmp_path / "out")]) == 0
     table = tables.read_csv(tmp_path / "out/auxiliary.csv")
     assert set(table["predicted"]) <= {"0.0", "1.0"}
-    assert (table.loc[table["split"] == "test", "level"] == "").sum() == 2
-    assert tables.read_json(tmp_path / "out/metrics.json")["auxiliary"][0]["lesions"] == 6
+    known = table[table["split"] == "test"].reset_index()
+    assert (known["level"] == "7.0").sum() == 2
+    (task,) = tables.read_json(tmp_path / "out/metrics.json")["auxiliary"]
+    right = known["level"] == known["predicted"]  # no network says 7
+    assert (task["lesions"], task["accuracy"]["value"]) == (8, right.mean())
+    assert task["majority"] == (known["level"] == known["majority"]).mean()
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert re.search(r"<th>known 7</th>\s*<td>\d</td>\s*<td>\d</td>\s*<td>0</td>", page)
 
 
 @pytest.mark.parametrize("arch", ["stl-ri", "mtl-ri"])
