@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .compare import LESION, numbers
+from .compare import LESION, commonest, numbers
 from .confusion import Levels
 from .data import Cohort
 from .tables import level_name, read_csv
@@ -107,9 +107,9 @@ def _levels(auxiliary: pd.DataFrame, named: Levels) -> dict[str, dict[tuple[str,
         return found
     rows = auxiliary[auxiliary["split"] == "test"]
     for (run, *lesion, task), seeds in rows.groupby(["run", *LESION, "task"], sort=False):
-        said = seeds["predicted"].mode().iloc[0]
         names = named.get(str(task), {})
-        line = (str(task), level_name(seeds["level"].iloc[0], names), level_name(said, names))
+        said = level_name(commonest(seeds["predicted"]), names)
+        line = (str(task), level_name(seeds["level"].iloc[0], names), said)
         found.setdefault(str(run), {}).setdefault((str(lesion[0]), str(lesion[1])), []).append(line)
     return found
 

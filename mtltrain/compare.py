@@ -131,8 +131,9 @@ def evaluate(
         - tests: list of {first, second, auc_difference (estimate), p_auc, first_only, second_only (lesions that only
           this run has right), p_mcnemar}, of the averaged probabilities, not adjusted for their number
         - selection, flow: the rows passed in
-        - auxiliary: list of {run, task, lesions, accuracy (estimate; of the level that most seeds predict), over_seeds,
-          majority (accuracy of always saying the training majority), p_mcnemar (against that)}
+        - auxiliary: list of {run, task, lesions, accuracy (estimate; of the level that most seeds predict, the smallest
+          of equally many), over_seeds, majority (accuracy of always saying the training majority), p_mcnemar (against
+          that)}
 
     Raises
     ------
@@ -268,8 +269,10 @@ def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, An
 
 def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Accuracy of each run and task."""
-    for (run, task), rows in _known(table, "level").groupby(["run", "task"], sort=False):
-        vote = rows.groupby(LESION)[["level", "predicted", "majority"]].agg(_commonest)
+    told = ["level", "predicted", "majority"]
+    known = _known(table, "level").astype(dict.fromkeys(told, float))
+    for (run, task), rows in known.groupby(["run", "task"], sort=False):
+        vote = rows.groupby(LESION)[told].agg(commonest)
         right, usual = (vote[name].to_numpy() == vote["level"].to_numpy() for name in ("predicted", "majority"))
         patients = vote.index.get_level_values(0).to_numpy()
         yield {
@@ -283,8 +286,9 @@ def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         }
 
 
-def _commonest(column: pd.Series) -> Any:
-    return column.mode().iloc[0]
+def commonest(levels: pd.Series) -> float:
+    """The level that most seeds predict, of equally many the smaller; the numbers may stand as text."""
+    return float(levels.astype(float).mode().iloc[0])
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import LESION, Scores
+from .compare import LESION, Scores, commonest
 from .tables import level_name, run_name
 
 Levels = Mapping[str, Mapping[float, str]]
@@ -32,16 +32,12 @@ def characteristics(auxiliary: pd.DataFrame, levels: Levels) -> dict[str, pd.Dat
     known = auxiliary[(auxiliary["split"] == "test") & (auxiliary["level"] != "")]
     found = {}
     for (run, task), rows in known.groupby(["run", "task"], sort=False):
-        vote = rows.groupby(LESION)[["level", "predicted"]].agg(_commonest).astype(float)
+        vote = rows.groupby(LESION)[["level", "predicted"]].agg(commonest)
         met = sorted({*vote["level"], *vote["predicted"]})
         counts = pd.crosstab(vote["level"], vote["predicted"]).reindex(index=met, columns=met, fill_value=0)
         names = [level_name(level, levels.get(str(task), {})) for level in met]
         found[f"{run_name(str(run))}, {task}"] = _table(counts.to_numpy(), names, names)
     return found
-
-
-def _commonest(column: pd.Series) -> Any:
-    return column.mode().iloc[0]
 
 
 def _table(counts: Any, known: Sequence[str], said: Sequence[str]) -> pd.DataFrame:

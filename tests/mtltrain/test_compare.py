@@ -11,12 +11,14 @@ from sklearn.metrics import accuracy_score, recall_score, roc_auc_score
 from toystore import predictions
 
 from ctpatch.errors import InputError
+from mtltrain import cases
 from mtltrain.compare import (
     SCHEMA,
     evaluate,
     load_metrics,
     numbers,
 )
+from mtltrain.confusion import characteristics
 from mtltrain.metrics import auc, compare_auc, mcnemar
 from mtltrain.tables import format_comparison, format_tables, read_csv, run_name, tables, verdicts
 
@@ -211,6 +213,26 @@ def test_auxiliary_tasks_against_the_training_majority():
     assert found[0]["majority"] == 0.5
     assert found[0]["p_mcnemar"] == 1.0  # two lesions against one
     assert "cusp" in format_tables(evaluate(predictions(), ["T3", "T4"], auxiliary=rows))
+
+
+def test_seeds_that_disagree_about_a_level_are_decided_as_numbers():
+    """By the smaller level, in every table, from numbers as from the text of a CSV file ("10.0" is before "2.0")."""
+    lesions = pd.DataFrame({"patient_id": list("abc"), "lesion_id": "1", "split": "test", "level": [2.0, 2, 10]})
+    rows = pd.concat(
+        [
+            lesions.assign(run="mtl-ri", seed=seed, task="size", predicted=said, majority=10.0)
+            for seed, said in ((0, 10.0), (1, 2.0))
+        ]
+    )
+    text = rows.astype(dict.fromkeys(("level", "predicted", "majority"), str))
+    found = [evaluate(predictions(), ["T3", "T4"], auxiliary=table)["auxiliary"] for table in (rows, text)]
+    assert found[0] == found[1]
+    assert found[0][0]["accuracy"]["value"] == pytest.approx(2 / 3)
+    assert found[0][0]["over_seeds"]["values"] == pytest.approx([1 / 3, 2 / 3])
+    for table in (rows, text):
+        (counts,) = characteristics(table, {}).values()
+        assert counts.to_numpy().tolist() == [[2, 0], [1, 0]]
+        assert {line[0][2] for line in cases._levels(table, {})["mtl-ri"].values()} == {"2"}
 
 
 def test_tables_as_printed():
