@@ -87,19 +87,18 @@ def _lesions(store: PatchStore, looked: Sequence[Looked], table: pd.DataFrame) -
     for k, finding in outliers.unusual(table):
         unusual[k].append(finding)
     manifest = any(one.row is not None for one in looked)
-    order = list(outliers.KINDS)
-    for k, (row, one) in enumerate(zip(store.lesions.itertuples(), looked, strict=True)):
+    order, lesions, aux = list(outliers.KINDS), store.lesions, store.aux_levels
+    for k, (row, one) in enumerate(zip(lesions.itertuples(), looked, strict=True)):
         said = notes.get(f"{row.patient_id} {row.lesion_id}", [])
         found = [*outliers.lesion_findings(one, float(table["diameter_mm"].iloc[k]), said), *unusual[k]]
         if manifest and one.row is None:
             found.append(Finding("not in the manifest", "the manifest has no such patient and lesion"))
-        levels = {name: _level(store, name, k) for name in store.aux_levels}
+        levels = {name: _level(by, float(lesions[f"aux_{name}"].iloc[k])) for name, by in aux.items()}
         yield Lesion(k + 1, row, levels, one, tuple(sorted(found, key=lambda f: order.index(f.kind))))
 
 
-def _level(store: PatchStore, name: str, k: int) -> str:
-    value = float(store.lesions[f"aux_{name}"][k])
-    return "blank" if np.isnan(value) else store.aux_levels[name].get(value) or f"{value:g}"
+def _level(names: Mapping[float, str], value: float) -> str:
+    return "blank" if np.isnan(value) else names.get(value) or f"{value:g}"
 
 
 def public_notes(store: PatchStore) -> dict[str, list[str]]:

@@ -47,6 +47,7 @@ def open_store(path: str | os.PathLike[str]) -> PatchStore:
     store = PatchStore(Path(path))
     try:
         check_layout(store.file, store.path)
+        store.opened = store.digest
     except BaseException:
         store.close()
         raise
@@ -56,24 +57,33 @@ def open_store(path: str | os.PathLike[str]) -> PatchStore:
 class PatchStore:
     """A store open for reading; use it as a context manager or call `close`.
 
-    It may be passed to other processes: each opens the file for itself.
+    It may be passed to other processes: each opens the file for itself, and refuses another store in its place.
 
     Attributes
     ----------
     path : Path
+    opened : str
+        The digest of the store that was opened.
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.opened = path, ""
+        self._place = path.absolute()  # a process that opens it again may have another working folder
         self._file: h5py.File | None = None
         self._pid = -1
         self._rows: dict[str, Rows] = {}
 
     @property
     def file(self) -> h5py.File:
-        """The h5py file of this process."""
+        """The h5py file of this process.
+
+        Raises
+        ------
+        InputError
+            When it has to be opened again, and is not there or another store by now.
+        """
         if self._pid != os.getpid() or not self._file:  # an h5py handle does not survive a fork
-            self._file, self._pid, self._rows = _open(self.path), os.getpid(), {}
+            self._file, self._pid, self._rows = _open(self._place, self.opened), os.getpid(), {}
         return self._file
 
     def rows(self, path: str) -> Rows:
@@ -98,18 +108,26 @@ class PatchStore:
         self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_pid": -1, "_rows": {}}
+        left = {"path": self.path, "opened": self.opened, "_place": self._place}
+        return {**left, "_file": None, "_pid": -1, "_rows": {}}
+
+    @property
+    def lesions(self) -> pd.DataFrame:
+        """One row per lesion: `/lesions` with its text decoded, and an `aux_<name>` column per characteristic.
+
+        A table of the caller's own: what is sorted or left out of it says nothing of the store.
+        """
+        return self._lesions.copy()
 
     @cached_property
-    def lesions(self) -> pd.DataFrame:
-        """One row per lesion: `/lesions` with its text decoded, and an `aux_<name>` column per characteristic."""
+    def _lesions(self) -> pd.DataFrame:
         import pandas as pd  # a sixth of a second that those who read only arrays, or write, need not wait
 
         table = {name: _read(self.file[f"lesions/{name}"]) for name in schema.LESIONS}
         table |= {f"aux_{name}": _read(self.file[f"lesions/aux/{name}"]) for name in self.aux_levels}
         return pd.DataFrame(table)
 
-    @cached_property
+    @property
     def skipped(self) -> pd.DataFrame:
         """Lesions left out, each with the reason."""
         import pandas as pd
@@ -182,7 +200,7 @@ class SplitView:
     `hu` (N, 64, 64) int16, `rgb` (N, 224, 224, 3) uint8 or None, `lesion` (N,) row of `PatchStore.lesions`, `plane`
     (0 = xy, 1 = xz, 2 = yz), `copy` (0 = original), `center` (N, 3) mm LPS, `angle` degrees, `shift` (N, 2) mm: each
     takes an integer, a slice, a list of indices in any order, or a mask, and gives a numpy array; so does comparing
-    with `==` and `!=`. `pictures(index)` is what a network takes.
+    it. `pictures(index)` is what a network takes.
     """
 
     def __init__(self, store: PatchStore, name: str):
@@ -277,6 +295,18 @@ class ColumnView:
     def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
         return np.asarray(self) != other
 
+    def __lt__(self, other: Any) -> NDArray[np.bool_]:
+        return np.asarray(self) < other
+
+    def __le__(self, other: Any) -> NDArray[np.bool_]:
+        return np.asarray(self) <= other
+
+    def __gt__(self, other: Any) -> NDArray[np.bool_]:
+        return np.asarray(self) > other
+
+    def __ge__(self, other: Any) -> NDArray[np.bool_]:
+        return np.asarray(self) >= other
+
     def __getitem__(self, key: Any) -> NDArray[Any]:
         if any(isinstance(part, bool) for part in (key if isinstance(key, tuple) else (key,))):
             raise IndexError(f"{key!r} is no index: a mask has a boolean for each patch")  # to h5py it is 0 or 1
@@ -311,16 +341,19 @@ def _indices(key: NDArray[Any], length: int) -> NDArray[np.intp]:
     return wanted
 
 
-def _open(path: Path) -> h5py.File:
+def _open(path: Path, digest: str = "") -> h5py.File:
+    """A store's file; the one of this digest where one is given."""
     if not path.is_file():
         raise InputError("there is no such store", "give the path of a store made by ctpatch build", path)
     try:
-        return h5py.File(
-            path, "r", locking=False
-        )  # a store never changes: reading needs no lock, and NFS may have none
+        file = h5py.File(path, "r", locking=False)  # a store never changes: no lock is needed, and NFS may have none
     except OSError as error:
         found = "not a readable HDF5 file (truncated, or something else)"
         raise InputError(found, "rerun ctpatch build", path) from error
+    if digest and file.attrs.get("sha256") != digest:
+        file.close()
+        raise InputError("another store lies there than was opened", "open it again", path)
+    return file
 
 
 def _read(dataset: h5py.Dataset) -> NDArray[Any]:

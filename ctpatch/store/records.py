@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -106,10 +106,12 @@ def crc32(data: Stream, before: int = 0) -> int:
 
 
 def class_names(given: Sequence[str]) -> tuple[str, ...]:
-    """The names of the classes, each once."""
+    """The names of the classes, each once, in the order given: a set has another one in each run."""
     names = tuple(given)
-    if isinstance(given, str) or not all(map(is_text, names)) or len(set(names)) < len(names):
+    if isinstance(given, str | Set) or not all(map(is_text, names)) or len(set(names)) < len(names):
         raise InputError(f"label_classes is {given!r:.80}", "give a list of different str without NUL")
+    if "" in names:
+        raise InputError("label_classes has a blank name, which stands for an unknown class", "leave it out")
     return names
 
 
@@ -150,7 +152,9 @@ def check_lesion(lesion: Lesion, label_classes: Container[str], aux_levels: Mapp
 
 def _misfits(lesion: Lesion, label_classes: Container[str]) -> Iterator[tuple[str, str]]:
     """What is found wrong, and what to do."""
-    for text in (lesion.patient_id, lesion.lesion_id, lesion.label, lesion.series):
+    if not is_text(lesion.label):
+        yield f"label {lesion.label!r:.40} is no text that UTF-8 can hold", "give a str, '' where the class is unknown"
+    for text in (lesion.patient_id, lesion.lesion_id, lesion.series):
         if not is_text(text):
             yield f"{text!r} is no text that UTF-8 can hold", "give a str without NUL"
     if not lesion.patient_id or not lesion.lesion_id:
@@ -159,7 +163,7 @@ def _misfits(lesion: Lesion, label_classes: Container[str]) -> Iterator[tuple[st
         yield f"split {lesion.split!r} is none of {', '.join(SPLITS)}", "mend the split"
     if lesion.label and lesion.label not in label_classes:
         yield f"label {lesion.label!r} is not in label_classes", "mend the label or the classes"
-    if not _is_number(lesion.diameter_mm):
+    if not _is_number(lesion.diameter_mm) or lesion.diameter_mm < 0:
         yield f"diameter_mm is {lesion.diameter_mm!r:.40}", "give mm, or NaN where it is unknown"
     readers = lesion.n_readers
     if not (_is_number(readers) and 0 <= readers < 2**31 and readers % 1 == 0):
@@ -194,6 +198,8 @@ def is_text(value: object) -> bool:
 
 def as_hu(hu: ArrayLike) -> NDArray[np.int16]:
     """Patches as int16 HU, refused unless that changes no value."""
+    if np.ma.is_masked(hu):
+        raise InputError("hu is a masked array, and a store has no mask", "fill it, as with -1000 for air")
     array = np.asarray(hu)
     if array.ndim != 3 or array.shape[1:] != PATCHES["hu"].tail or array.dtype.kind not in "iu":
         found = f"hu is {array.dtype} {array.shape}"
@@ -216,7 +222,7 @@ def as_column(name: str, value: ArrayLike, count: int) -> NDArray[Any]:
     except (ValueError, TypeError) as error:
         shape = ", ".join(map(str, (count, *column.tail)))
         raise InputError(f"{name} is {given.dtype} {given.shape}", f"give numbers of shape ({shape})") from error
-    if not fits or (name == "plane" and values.max(initial=0) > 2):
+    if not fits or (name == "plane" and values.max(initial=0) > 2) or np.isinf(values).any():
         found = f"{name} has values from {given.min()} to {given.max()}"
         raise InputError(found, "give 0, 1 or 2" if name == "plane" else f"give what fits {column.dtype}")
     return values

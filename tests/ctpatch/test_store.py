@@ -2,15 +2,18 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import operator
 import os
 import pickle
 import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -273,6 +276,10 @@ WRONG = {
     "half a reader": ({"lesion_id": "3", "n_readers": 2.5}, "n_readers is 2.5"),
     "too many readers": ({"lesion_id": "3", "n_readers": 2**40}, "n_readers is 1099511627776"),
     "size in words": ({"lesion_id": "3", "diameter_mm": "large"}, "diameter_mm is 'large'"),
+    "size below zero": ({"lesion_id": "3", "diameter_mm": -3}, "diameter_mm is -3"),
+    "no label": ({"lesion_id": "3", "label": None}, "label None .* '' where the class is unknown"),
+    "masked": ({"lesion_id": "3", "hu": np.ma.masked_equal(HU, 0)}, "masked array"),
+    "infinite angle": ({"lesion_id": "3", "angle": np.inf}, "angle has values from inf to inf"),
 }
 
 
@@ -310,6 +317,8 @@ def test_a_caller_may_go_on_after_a_refused_lesion(tmp_path, case):
         ({"label_classes": ["x", "x"]}, "label_classes is "),
         ({"label_classes": "benign"}, "label_classes is 'benign'"),
         ({"label_classes": [0, 1]}, "label_classes is "),
+        ({"label_classes": {"x", "y"}}, "label_classes is {'"),
+        ({"label_classes": ["", "x"]}, "a blank name, which stands for an unknown class"),
         ({"aux_levels": {"m": {"1": "a"}}}, "the levels of 'm' are "),
         ({"aux_levels": {"m": {np.nan: "a"}}}, "the levels of 'm' are "),
         ({"aux_levels": {"m": ["a"]}}, "the levels of 'm' are "),
@@ -417,6 +426,17 @@ def test_comparing_a_column_gives_a_mask(store):
     view, copy = store.split("train"), expected("train", "copy")
     np.testing.assert_array_equal(view.hu[view.copy == 0], expected("train", "hu")[copy == 0])
     np.testing.assert_array_equal(view.hu[view.copy != 0], expected("train", "hu")[copy != 0])
+    for compare in (operator.lt, operator.le, operator.gt, operator.ge):
+        np.testing.assert_array_equal(compare(view.copy, 1), compare(copy, 1))
+
+
+def test_the_table_of_lesions_is_the_caller_s_own(store):
+    before = store.lesions
+    store.lesions.sort_values("label", ascending=False, inplace=True)
+    store.lesions["aux_more"] = 1.0
+    store.skipped.drop(columns="reason", inplace=True)
+    pd.testing.assert_frame_equal(store.lesions, before)
+    assert "reason" in store.skipped
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.int16, np.uint64])
@@ -492,6 +512,30 @@ def test_closed_store_opens_again_when_asked(path):
     store.close()
     assert len(store.split("val")) == 1
     store.close()
+
+
+def test_another_store_in_its_place_is_refused(tmp_path):
+    """A worker that opens the file for itself would have the new one's pixels, and the old one's labels."""
+    store = open_store(write(tmp_path / "own.h5"))
+    sent = pickle.dumps(store)
+    assert len(pickle.loads(sent).split("train")) == 4
+    write(tmp_path / "own.h5", rgb=False)
+    assert len(store.split("train")) == 4  # its file is open
+    with pytest.raises(InputError, match="another store lies there than was opened"):
+        pickle.loads(sent).split("train").hu[0]
+    store.close()
+    with pytest.raises(InputError, match="another store lies there than was opened"):
+        store.split("train").hu[0]
+
+
+def test_a_worker_may_have_another_working_folder(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    with open_store(path.name) as store:
+        sent = pickle.dumps(store)
+        assert store.path == Path(path.name)
+    monkeypatch.chdir(tmp_path)
+    with pickle.loads(sent) as store:
+        assert len(store.split("train")) == 4
 
 
 HEAVY = ("SimpleITK", "pydicom", "numba", "scipy", "torch", "joblib", "highdicom", "gdcm", "shapely", "matplotlib")
