@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __version__ = "0.1.0"
-__all__ = ["Settings", "__version__"]
+__all__ = ["ARCHS", "Settings", "__version__"]
+
+ARCHS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch.nn.functional import avg_pool2d, interpolate
 from .compare import LESION, commonest, numbers
 from .confusion import Levels
 from .data import Cohort
-from .tables import level_name, read_csv
+from .tables import level_name, read_csv, run_files
 
 SHOWN = 10
 """Lesions at each end."""
@@ -71,7 +71,7 @@ def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, End]]:
     levels = _levels(read_csv(folder / "auxiliary.csv"), cohort.levels)
     found = {}
     for run, table in told.items():
-        maps = _maps(folder / run)
+        maps = _maps([file for file in run_files(folder, ATTENTION) if file.parts[-3] == run])
         right = table["said"] == table["label"]
         ends = {"most wrong": table[~right], "most right": table[right].iloc[::-1]}
         found[run] = {
@@ -114,9 +114,8 @@ def _levels(auxiliary: pd.DataFrame, named: Levels) -> dict[str, dict[tuple[str,
     return found
 
 
-def _maps(folder: Path) -> NDArray[np.float32]:
+def _maps(files: Sequence[Path]) -> NDArray[np.float32]:
     """The seeds' maps, each scaled to its own greatest value, averaged; empty where there are none."""
-    files = sorted(folder.glob(f"seed-*/{ATTENTION}"))
     maps = [np.load(file).astype(np.float32) for file in files]
     if not maps or any(one.size == 0 or one.shape != maps[0].shape for one in maps):
         return np.zeros((0, 0, 0, 0), np.float32)

@@ -12,9 +12,8 @@ from typing import NoReturn
 
 from ctpatch.store import SPLITS, CtpatchError, InputError
 
-from . import Settings
+from . import ARCHS, Settings
 
-ARCHS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
 DEVICES = ("auto", "cpu", "cuda")
 MOST = 2**63 - 1
 """The largest number of torch and pandas."""
@@ -147,7 +146,7 @@ def _predict(args: argparse.Namespace) -> None:
         raise InputError("--out is the store", "name another file", out)
     if not args.out and out.exists():
         raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
-    write_csv(out, predict_folder(args.folder, args.store, args.split, pick_device(args.device)))
+    write_csv(out, predict_folder(args.folder, args.store, list(dict.fromkeys(args.split)), pick_device(args.device)))
     print(out)
 
 

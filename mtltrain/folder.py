@@ -30,7 +30,7 @@ from .checkpoints import load_checkpoint
 from .compare import LESION, evaluate
 from .data import Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
 from .report import write_report
-from .tables import read_csv, read_json, write, write_csv, write_json
+from .tables import read_csv, read_json, run_files, write, write_csv, write_json
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]
@@ -99,7 +99,7 @@ def fit_folder(
                 log(line)
             for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
                 leftover.unlink()
-            for finished in out.glob("*/seed-*/predictions.csv"):  # as a call killed meanwhile left it
+            for finished in run_files(out, "predictions.csv"):  # as a call killed meanwhile left it
                 _clear(finished.parent)
             for run in _unfinished(runs, out):
                 history = fit.train(run, out / run.name, start, log, watch, graph=graph)
@@ -117,7 +117,7 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
     InputError
         If there is no finished run, or the store has other classes or windows.
     """
-    found = [path.with_name("best.pt") for path in sorted(folder.glob("*/seed-*/predictions.csv"))]
+    found = [path.with_name("best.pt") for path in run_files(folder, "predictions.csv")]
     if not found:
         raise InputError("there is no finished run", "name a folder that `mtltrain fit` made", folder)
     batch = read_json(folder / "config.json").get("batch_size", Settings.batch_size)
@@ -294,7 +294,7 @@ def _evaluate(
     out: Path, cohort: Cohort, selection: Sequence[Mapping[str, Any]], flow: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Join the finished runs' tables and compare them; files that say the same already stay as they are."""
-    runs = sorted(path.parent for path in out.glob("*/seed-*/predictions.csv"))
+    runs = [path.parent for path in run_files(out, "predictions.csv")]
     tables = {}
     for name in ("auxiliary.csv", "history.csv", "predictions.csv"):
         tables[name] = pd.concat([read_csv(run / name) for run in runs], ignore_index=True)

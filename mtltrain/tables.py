@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from ctpatch.store import guarded, replacing, unguarded
+
+from . import ARCHS
 
 TEXT = ["patient_id", "lesion_id", "label", "task"]
 """Columns whose text comes from a manifest."""
@@ -40,6 +43,12 @@ CALIBRATED = 100
 
 SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the decision curve's thresholds those that the table has."""
+
+
+def run_files(folder: Path, name: str) -> list[Path]:
+    """The file of this name in each run of a run folder; a copy of a run, made beside it by hand, is no run."""
+    found = sorted(folder.glob(f"*/seed-*/{name}"))
+    return [p for p in found if p.parts[-3] in ARCHS and re.fullmatch("seed-(0|[1-9][0-9]*)", p.parts[-2])]
 
 
 def write(path: Path, content: str | bytes) -> None:

@@ -26,6 +26,8 @@ def test_fit_predict_compare(store, tmp_path, capsys):
     assert "toy-predictions.csv: there are predictions already. Do: name another file" in capsys.readouterr().err
     assert found.stat() == before
     assert main(["predict", str(second), str(store), "--out", str(found)]) == 0
+    assert main(["predict", str(out), str(store), "--out", str(tmp_path / "p.csv"), "--split", "test", "test"]) == 0
+    assert (tmp_path / "p.csv").read_bytes() == found.read_bytes()  # each lesion once
     assert main(["compare", str(out), str(second)]) == 0
     assert capsys.readouterr().out.count("STL+RI") == 2
 

@@ -4,13 +4,14 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torchvision
-from toystore import write_store
+from toystore import discs, write_store
 
-from ctpatch import InputError, open_store
+from ctpatch import InputError, StoreWriter, open_store
 from ctpatch.store import data_card
 from mtltrain import Settings, checkpoints, fit
 from mtltrain.folder import fit_folder, predict_folder
@@ -113,6 +114,20 @@ def test_another_seed_leaves_the_finished_runs_alone(finished):
     assert all(after[name] == before[name] for name in before if "seed-0" in name.parts)
     assert metrics["runs"]["stl-ri"]["seeds"] == [0, 3]
     assert json.loads((out / "config.json").read_text())["seeds"] == [0, 3]
+
+
+def test_copies_of_runs_are_no_runs(finished, tmp_path):
+    """As somebody made them by hand, to be safe, within the folder."""
+    path, out = finished[0], shutil.copytree(finished[1], tmp_path / "out")
+    names = ("predictions.csv", "metrics.json", "auxiliary.csv", "report.html")
+    before = [predict_folder(out, path, ["test"], torch.device("cpu")), *((out / name).read_bytes() for name in names)]
+    shutil.copytree(out / "mtl-ri", out / "mtl-ri.bak")
+    for name in ("seed-0.bak", "seed-0 (copy)", "seed-00"):
+        shutil.copytree(out / "mtl-ri/seed-0", out / "mtl-ri" / name)
+    fit_folder(path, out, ["mtl-ri"], [0], SMALL)
+    after = [predict_folder(out, path, ["test"], torch.device("cpu")), *((out / name).read_bytes() for name in names)]
+    pd.testing.assert_frame_equal(before.pop(0), after.pop(0))
+    assert before == after
 
 
 def test_changed_settings_are_refused(finished):
@@ -248,7 +263,10 @@ def test_no_test_lesions(tmp_path):
 
 
 def test_predict_a_store_without_labels(finished, tmp_path):
-    path = write_store(tmp_path / "new.h5", {"test": 4}, classes=("",), aux=False)
+    path = tmp_path / "new.h5"
+    with StoreWriter(path, label_classes=[], rgb=False) as store:
+        for k in range(4):
+            store.add(patient_id=f"N{k}", split="test", label="", hu=discs(np.random.default_rng(k), 1, 10))
     table = predict_folder(finished[1], path, ["test"], torch.device("cpu"))
     assert set(table["run"]) == {"mtl-ri", "stl-ri"}
     assert set(table["label"]) == {""}
