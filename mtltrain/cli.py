@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
@@ -30,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         args.run(args)
+        print(end="", flush=True)
     except CtpatchError as error:
         print(f"mtltrain: {error}", file=sys.stderr)
         return error.exit_status
+    except BrokenPipeError:  # whoever read the output has enough: nor shall Python miss its reader at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         print(
             f"mtltrain: {error}. Do: see that the store can be read and the folder of the results written.",
@@ -169,13 +174,13 @@ def _pool(args: argparse.Namespace) -> None:
     if args.out and (_folder(args.out) / "config.json").exists():
         raise InputError("--out is a run folder of mtltrain fit", "name another, or its results are lost", args.out)
     metrics, predictions = pool_folds(args.folders)
+    if args.out:
+        write_csv(args.out / "predictions.csv", predictions)
+        write_json(args.out / "metrics.json", metrics)
     print(f"{len(args.folders)} folds pooled: out-of-fold predictions\n\n{format_tables(metrics)}")
     print(
         "\nPooling takes the probabilities of different networks for comparable: compare with the folds' own figures."
     )
-    if args.out:
-        write_csv(args.out / "predictions.csv", predictions)
-        write_json(args.out / "metrics.json", metrics)
 
 
 def _folder(out: Path) -> Path:

@@ -1,6 +1,9 @@
 """Folds as one test: figures of the pooled predictions by scikit-learn, and folders that do not belong together."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pandas as pd
@@ -85,6 +88,21 @@ def test_command(folds, tmp_path, capsys):
     assert "pooled MTL+RI" in capsys.readouterr().out
     assert main(["compare", str(folds[0]), "--out", str(tmp_path / "x")]) == 2
     assert "add --pool" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough(folds, tmp_path, unbuffered):
+    """As `| head -1` has: the files are there, and no disk is blamed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = ["compare", *map(str, folds), "--pool", "--out", str(tmp_path / "pooled")]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        [sys.executable, "-m", "mtltrain.cli", *call], stdout=writer, stderr=subprocess.PIPE, env=environment
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, b"")
+    assert {path.name for path in (tmp_path / "pooled").iterdir()} == {"metrics.json", "predictions.csv"}
 
 
 @pytest.mark.parametrize(
