@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
@@ -24,6 +27,12 @@ DPI = 192  # twice what a browser calls a pixel
 COLOURS = {"mtl": "#0072b2", "stl": "#d55e00"}
 LINES = {"tl": "-", "ri": (0, (4, 2))}
 MARKERS = {"tl": "o", "ri": "s"}
+EAST_ASIAN = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
+    *("Droid Sans Fallback", "IPAexGothic", "PingFang SC", "PingFang HK", "Hiragino Sans", "Hiragino Sans GB"),
+    *("Arial Unicode MS", "Microsoft YaHei", "SimHei", "Yu Gothic", "MS Gothic", "Malgun Gothic", "NanumGothic"),
+)
+"""Fonts with Chinese, Japanese or Korean characters; matplotlib's own has none."""
 GRID = np.linspace(0, 1, 101)
 """Where bands are computed."""
 RESAMPLES = 1000
@@ -136,7 +145,9 @@ def plot_training(history: pd.DataFrame) -> Figure:
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=DPI)
+    with warnings.catch_warnings():  # what no font here has stays a box
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()
 
 
@@ -185,9 +196,16 @@ def _style(run: str) -> dict[str, Any]:
 
 
 def _finish(axes: Axes, title: str, legend: Any) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_title(title, loc="left", fontsize=11, parse_math=False, family=_families())  # a class may be called $5
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#eef1f3")
     axes.set_axisbelow(True)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc=legend, frameon=False, fontsize=9)
+        for text in axes.legend(loc=legend, frameon=False, fontsize=9).get_texts():
+            text.set_parse_math(False)
+
+
+def _families() -> list[str]:
+    """The usual font, and behind it what is installed for the characters that it lacks."""
+    installed = {font.name for font in fontManager.ttflist}
+    return [*rcParams["font.family"], *(name for name in EAST_ASIAN if name in installed)]

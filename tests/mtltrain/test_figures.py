@@ -134,3 +134,25 @@ def test_characteristics_are_counted_where_known_by_what_most_seeds_say():
     assert name == "MTL+RI, margin"
     assert counts.to_numpy().tolist() == [[1, 0], [1, 1]]
     assert counts.index.tolist() == ["known 1", "known sharp"]
+
+
+@pytest.mark.parametrize("name", ["≥$\\frac$5", "$5 & $6", "a_b^c", "恶性", "悪性"])
+def test_names_of_classes_are_drawn_as_they_are(name):
+    """No mathematics; what no installed font has is drawn as boxes, without a word."""
+    table = predictions(runs=("mtl-$x^$", "stl-$x^$"), classes=("ok", name))
+    metrics, group = evaluate(table, ["ok", name], name), scores(table, ["ok", name])
+    for plot in (plot_roc, plot_calibration, plot_decision):
+        figure = plot(metrics, group)
+        assert figures.png(figure).startswith(b"\x89PNG")
+        assert figure.axes[0].get_title(loc="left") == f"$X^$, positive: {name}"
+    assert figures.png(plot_training(history().replace("mtl-ri", "mtl-$x^$"))).startswith(b"\x89PNG")
+
+
+def test_characters_that_the_usual_font_lacks_come_from_one_that_has_them(monkeypatch):
+    """STIX, which matplotlib brings along, stands for a Chinese font."""
+    table = predictions(classes=("a", "Ⓐ"))
+    drawn = []
+    for fonts in ((), ("no such font",), ("no such font", "STIXGeneral")):
+        monkeypatch.setattr(figures, "EAST_ASIAN", fonts)
+        drawn.append(figures.png(plot_decision(evaluate(table, ["a", "Ⓐ"]), scores(table, ["a", "Ⓐ"]))))
+    assert drawn[0] == drawn[1] != drawn[2]
