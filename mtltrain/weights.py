@@ -76,8 +76,8 @@ def copy_into(
     Raises
     ------
     InputError
-        If a tensor is missing or of another shape, or the weights are those of a deeper network; `where` is the file
-        that it names.
+        If a tensor is missing, of another shape, quantised or not finite, or the weights are those of a deeper network;
+        `where` is the file that it names.
     """
     ids = {id(tensor) for layer in new for tensor in layer.state_dict(keep_vars=True).values()}
     own = network.state_dict(keep_vars=True)
@@ -90,6 +90,7 @@ def copy_into(
         found = f"the weights have {len(deeper)} blocks of layers that the backbone does not ({', '.join(deeper[:3])}"
         found += f"{', ...' * (len(deeper) > 3)})"
         raise InputError(found, "name the --backbone that they were trained with", where)
+    _refuse_integers(given, own, where)
     meta = any(tensor.is_meta for tensor in own.values())
     try:
         missing = set(network.load_state_dict(given, strict=False, assign=meta).missing_keys) - skipped
@@ -105,6 +106,23 @@ def copy_into(
             "name the --backbone that they were trained with",
             where,
         )
+    _refuse_infinite({name: tensor for name, tensor in network.state_dict().items() if name not in skipped}, where)
+
+
+def _refuse_integers(given: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Raise InputError on the first tensor of whole numbers where the network's is none: quantised weights."""
+    for name, tensor in given.items():
+        if name in own and own[name].is_floating_point() and not tensor.is_floating_point():
+            kind, ours = (str(one.dtype).removeprefix("torch.") for one in (tensor, own[name]))
+            found = f"the weights' {name} is of {kind} where the backbone's is of {ours}"
+            raise InputError(found, "give the weights as they were before they were quantised", where)
+
+
+def _refuse_infinite(loaded: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Raise InputError on the first tensor with NaN or infinity: no --lr would mend a training from there."""
+    for name, tensor in loaded.items():
+        if not tensor.is_meta and not tensor.isfinite().all():
+            raise InputError(f"the weights' {name} is not finite", "give the file of another epoch or training", where)
 
 
 def _blocks_too_many(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:

@@ -187,6 +187,38 @@ def test_what_is_missing_or_misshapen_is_named(published, change, says, device):
         models.load_pretrained(net, without_counts(change(published)))
 
 
+def quantised(state):
+    return {name: tensor.to(torch.int8) for name, tensor in state.items()}
+
+
+def holed(value):
+    def change(state):
+        return {**state, "conv1.0.weight": torch.full_like(state["conv1.0.weight"], value)}
+
+    return change
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (quantised, r"the weights' conv1\.0\.weight is of int8 where the backbone's is of float32\. Do: "),
+        (holed(torch.nan), r"the weights' conv1\.0\.weight is not finite\. Do: "),
+        (holed(-torch.inf), r"the weights' conv1\.0\.weight is not finite\. Do: "),
+    ],
+)
+def test_tensors_that_nothing_can_be_trained_from_are_named(published, change, says, device):
+    with torch.device(device):
+        net = models.build("stl-tl", NAME, 2, [])
+    with pytest.raises(InputError, match=says):
+        models.load_pretrained(net, change(published))
+
+
+def test_what_a_head_that_is_left_behind_holds_is_no_matter(published):
+    heads = {"fc.weight": torch.full((7, 1024), torch.nan), "fc.bias": torch.zeros(7, dtype=torch.int8)}
+    models.load_pretrained(empty("stl-tl"), {**published, **heads})
+
+
 def old_densenet_names(state):
     """As in torchvision's densenet121-a639ec97.pth, of 2017."""
     old = without_counts(state).items()
