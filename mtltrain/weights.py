@@ -121,7 +121,7 @@ def _refuse_integers(given: Mapping[str, Tensor], own: Mapping[str, Tensor], whe
 def _refuse_infinite(loaded: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
     """Raise InputError on the first tensor with NaN or infinity: no --lr would mend a training from there."""
     for name, tensor in loaded.items():
-        if not tensor.is_meta and not tensor.isfinite().all():
+        if not tensor.is_meta and not tensor.float().isfinite().all():
             raise InputError(f"the weights' {name} is not finite", "give the file of another epoch or training", where)
 
 

@@ -111,11 +111,13 @@ def test_files_in_every_form(tmp_path, published, form, arch):
     assert same(net, published)
 
 
-def test_half_precision_becomes_the_networks_own(published, monkeypatch):
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float64])
+def test_other_precision_becomes_the_networks_own(published, monkeypatch, kind):
     monkeypatch.setattr(models, "WIDTH", 8)
     net = models.build("mtl-tl", NAME, 2, [2])
     before = [id(tensor) for tensor in net.parameters()]
-    half = {name: tensor.half() for name, tensor in published.items()}
+    half = {name: tensor.to(kind) if tensor.is_floating_point() else tensor for name, tensor in published.items()}
+    models.load_pretrained(empty("mtl-tl"), half)
     models.load_pretrained(net, half)
     assert same(net, {name: half[name].to(tensor.dtype) for name, tensor in published.items()})
     assert [id(tensor) for tensor in net.parameters()] == before
