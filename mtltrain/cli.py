@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import NoReturn
 
-from ctpatch.store import SPLITS, CtpatchError, InputError
+from ctpatch.store import SPLITS, CtpatchError, InputError, open_store
 
 from . import ARCHS, Settings
 
@@ -102,7 +102,6 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
     fit.add_argument(
         "--tasks",
         dest="chosen_tasks",
-        type=_task,
         nargs="+",
         metavar="NAME[=W]",
         help="these auxiliary tasks, whatever their p; weight |r| or W",
@@ -120,7 +119,7 @@ def _fit(args: argparse.Namespace) -> None:
     from .tables import format_tables, verdicts
 
     args.device = str(pick_device(args.device))
-    args.chosen_tasks = dict(args.chosen_tasks)
+    args.chosen_tasks = _tasks(args.chosen_tasks, args.store)
     settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})
     out = _folder(args.out or args.store.parent / f"{args.store.stem}-mtltrain")
     metrics = fit_folder(
@@ -189,9 +188,21 @@ def _folder(out: Path) -> Path:
     return out
 
 
-def _task(text: str) -> tuple[str, float | None]:
-    name, given, weight = text.partition("=")
-    return name, _number(float, 0)(weight) if given else None
+def _tasks(given: Sequence[str], store: Path) -> dict[str, float | None]:
+    """Characteristics and their weights in the words of --tasks, some of which may be names with an equals sign."""
+    if not any("=" in text for text in given):
+        return dict.fromkeys(given)
+    with open_store(store) as opened:
+        names = set(opened.aux_levels)
+    return dict((text, None) if text in names or "=" not in text else _weighted(text) for text in given)
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    name, _, weight = text.rpartition("=")
+    try:
+        return name, _number(float, 0)(weight)
+    except (ValueError, argparse.ArgumentTypeError):
+        raise InputError(f"--tasks {text}: {weight!r} is no weight of 0 or more", "say NAME=W") from None
 
 
 def _number(kind: Callable[[str], float], least: float, most: float | None = None) -> Callable[[str], float]:

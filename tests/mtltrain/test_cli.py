@@ -4,10 +4,14 @@ import re
 import shutil
 from dataclasses import asdict
 
+import numpy as np
 import pytest
+from toystore import CLASSES, discs
 
+from ctpatch import StoreWriter
 from mtltrain import Settings
 from mtltrain.cli import _parser, main
+from mtltrain.tables import read_json
 
 FAST = ["--backbone", "shufflenet_v2_x0_5", "--epochs", "1", "--arch", "stl-ri", "--device", "cpu"]
 
@@ -83,6 +87,44 @@ def test_wrong_calls(store, capsys, call):
     printed = capsys.readouterr()
     assert (status, printed.out) == (2, "")
     assert re.fullmatch(r"mtltrain.*: .*\. Do: .*\.\n", printed.err)
+
+
+def test_characteristics_with_an_equals_sign(tmp_path, capsys):
+    """What is wholly a name is one; else the last sign is before the weight."""
+    path, levels = tmp_path / "s.h5", {"ratio=2": {}, "ratio": {}}
+    rng = np.random.default_rng(0)
+    with StoreWriter(path, label_classes=CLASSES, aux_levels=levels, rgb=False) as store:
+        for k in range(16):
+            split, aux = (
+                ("train", "val", "test")[(k >= 8) + (k >= 12)],
+                {"ratio=2": float(k % 2), "ratio": float(k % 3)},
+            )
+            store.add(
+                patient_id=f"P{k:02d}", split=split, label=CLASSES[k % 2], hu=discs(rng, 1, 6 + 8 * (k % 2)), aux=aux
+            )
+    call = [
+        "fit",
+        str(path),
+        "--backbone",
+        "shufflenet_v2_x0_5",
+        "--epochs",
+        "1",
+        "--arch",
+        "mtl-ri",
+        "--device",
+        "cpu",
+    ]
+    for words, chosen in (
+        (["ratio=2"], {"ratio=2": None}),
+        (["ratio=2=0.5", "ratio=3"], {"ratio=2": 0.5, "ratio": 3.0}),
+        (["ratio", "ratio=2=2"], {"ratio": None, "ratio=2": 2.0}),
+    ):
+        out = tmp_path / "=".join(words)
+        assert main([*call, "--tasks", *words, "--out", str(out)]) == 0
+        assert read_json(out / "config.json")["chosen_tasks"] == chosen
+    capsys.readouterr()
+    assert main([*call, "--tasks", "ratio=2=x"]) == 2
+    assert capsys.readouterr().err == "mtltrain: --tasks ratio=2=x: 'x' is no weight of 0 or more. Do: say NAME=W.\n"
 
 
 def test_results_cannot_be_written(store, tmp_path, capsys):
