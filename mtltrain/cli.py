@@ -156,7 +156,7 @@ def _predict(args: argparse.Namespace) -> None:
 
 def _compare(args: argparse.Namespace) -> None:
     from .compare import load_metrics
-    from .tables import format_comparison
+    from .tables import format_comparison, other_lesions
 
     if args.out and not args.pool:
         raise InputError(f"--out {args.out}, but nothing is pooled", "add --pool")
@@ -164,6 +164,8 @@ def _compare(args: argparse.Namespace) -> None:
         _pool(args)
     else:
         print(format_comparison({str(folder): load_metrics(folder) for folder in args.folders}))
+        if note := other_lesions(args.folders):
+            print(f"\n{note}")
 
 
 def _pool(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +170,22 @@ def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
         for run, entry in metrics["runs"].items()
     ]
     return _frame(rows).to_string()
+
+
+def other_lesions(folders: Sequence[Path]) -> str:
+    """What to say where run folders were not tested on the same lesions; "" where they were, or nobody knows."""
+    try:
+        tested = [_tested(read_csv(folder / "predictions.csv")) for folder in folders]
+    except (OSError, ValueError, KeyError):  # only metrics.json was kept, or the table is somebody else's
+        return ""
+    shared, met = set.intersection(*tested), set.union(*tested)
+    told = f"Not the same test lesions: {len(shared)} are in all of these folders, {len(met)} in one or more."
+    return "" if shared == met else told
+
+
+def _tested(predictions: pd.DataFrame) -> set[tuple[str, str]]:
+    rows = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
+    return set(zip(rows["patient_id"], rows["lesion_id"], strict=True))
 
 
 def reasons(metrics: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -88,6 +89,21 @@ def test_command(folds, tmp_path, capsys):
     assert "pooled MTL+RI" in capsys.readouterr().out
     assert main(["compare", str(folds[0]), "--out", str(tmp_path / "x")]) == 2
     assert "add --pool" in capsys.readouterr().err
+
+
+def test_side_by_side_but_not_of_the_same_lesions(folds, tmp_path, capsys):
+    same = shutil.copytree(folds[0], tmp_path / "same")
+    for others, note in (
+        ([same], None),
+        ([folds[1]], "Not the same test lesions: 0 are in all of these folders, 48 in one or more."),
+        ([same, folds[1], folds[2]], "Not the same test lesions: 0 are in all of these folders, 72 in one or more."),
+    ):
+        assert main(["compare", *map(str, (folds[0], *others))]) == 0
+        printed = capsys.readouterr().out
+        assert (note is None and "test lesions" not in printed) or printed.endswith(f"\n\n{note}\n")
+    (same / "predictions.csv").unlink()  # as where somebody kept the numbers only
+    assert main(["compare", str(folds[0]), str(same)]) == 0
+    assert "test lesions" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
