@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 _uncached: list[str] = []
 
@@ -17,14 +19,49 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        made: Any = numba.njit(**options)(function)
         try:
-            made: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+            made._cache = _Cache(function)
         except RuntimeError:
             _uncached.append(function.__name__)
-            made = numba.njit(**options)(function)
+        return made  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def vectorized(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`numba.vectorize` of one signature, likewise; it compiles, or loads, while it decorates."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        made: Callable[..., Any]
+        try:
+            made = numba.vectorize([signature], cache=True)(function)
+        except Exception:  # of the cache, or what comes again
+            made = numba.vectorize([signature])(function)
         return made
 
     return decorate
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """A cache whose faults are not the caller's: what is damaged is compiled anew, what has no room is not kept.
+
+    numba 0.68.1 raises EOFError or UnpicklingError for files that were cut off, and the OSError of a full disk.
+    """
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        try:
+            return super().load_overload(signature, target)
+        except Exception:
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        try:
+            super().save_overload(signature, data)
+        except OSError:
+            _uncached.append(self._name)
 
 
 def uncached() -> bool:

@@ -5,15 +5,14 @@ The decoders are C libraries, and garbage can end the process they run in, so th
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
-import signal
 import struct
 import threading
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +72,7 @@ def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int
     InputError
         When they cannot be decoded, or are of another shape.
     Unfinished
-        When the decoder was killed from outside, twice: of what is short of memory a file is not to blame.
+        When the decoder was ended from outside, twice: of what is short of memory a file is not to blame.
     """
     if DECODERS.get(syntax, "pydicom") == "pydicom":
         with _BY_WARNINGS:
@@ -83,12 +82,12 @@ def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int
         try:
             decoded: list[NDArray[Any]] = decoder(_decode, path, syntax, shape, frames)
             return decoded
-        except WorkerDied as death:
-            if death.signal != signal.SIGKILL:
+        except WorkerDied as error:
+            death = error
+            if death.crashed:
                 found = f"pixel data cannot be decoded (the decoder was {death})"
                 raise InputError(found, "copy or re-export the file", path) from None
-    found = f"the decoder was killed by signal {signal.SIGKILL:d} each time: out of memory?"
-    raise Unfinished(found, "use fewer --jobs, or a machine with more memory", path)
+    raise Unfinished(f"the decoder was {death} each time: out of memory?", "use fewer --jobs, or more memory", path)
 
 
 def refuse_unknown(syntax: str, path: Path) -> None:
@@ -110,7 +109,7 @@ def refuse_unknown(syntax: str, path: Path) -> None:
 def _decoder(pid: int, thread: int) -> OwnProcess:
     """Each process has its own, for a fork must not ask its parent's; and each thread: a crash is its own file's."""
     process = OwnProcess(quiet=True)
-    atexit.register(process.close)  # while loky still can
+    Finalize(None, process.close, exitpriority=100)  # a child of multiprocessing has no atexit, and waits for its own
     return process
 
 

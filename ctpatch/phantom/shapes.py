@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import make_interp_spline
 
+from ..compiled import compiled, vectorized
 from ..geometry import Floats
 
 Plane = NDArray[np.float32]
@@ -134,12 +134,12 @@ def sphere(count: int, rng: np.random.Generator) -> Floats:
     return points @ np.linalg.qr(rng.standard_normal((3, 3)))[0]
 
 
-@numba.vectorize(["f4(f4,f4,f4,f4)"], cache=True)
+@vectorized("f4(f4,f4,f4,f4)")
 def _lay(hu, depth, value, edge):  # type: ignore[no-untyped-def]
     return hu + min(max(depth / edge + np.float32(0.5), np.float32(0)), np.float32(1)) * (value - hu)
 
 
-@numba.vectorize([f"f4({','.join(['f4'] * 11)})"], cache=True)
+@vectorized(f"f4({','.join(['f4'] * 11)})")
 def _ellipsoid(x, y, z, cx, cy, cz, a, b, c, cos, sin):  # type: ignore[no-untyped-def]
     """|p/r| (1 − |p/r|) / |p/r²|: the distance that the level set's slope gives."""
     u, v, w = ((x - cx) * cos + (y - cy) * sin) / a, ((y - cy) * cos - (x - cx) * sin) / b, (z - cz) / c
@@ -148,7 +148,7 @@ def _ellipsoid(x, y, z, cx, cy, cz, a, b, c, cos, sin):  # type: ignore[no-untyp
     return norm * (1 - norm) / slope if slope > 1e-9 else min(a, b, c)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _tube(x, y, z, points, radii, pieces, reach, depth, along):  # type: ignore[no-untyped-def]
     for n in pieces:
         ax, ay, az, ra = points[n, 0], points[n, 1], points[n, 2], radii[n]

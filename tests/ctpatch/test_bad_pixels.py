@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -599,11 +601,13 @@ def test_138_garbage_in_a_file_never_ends_in_a_traceback(tmp_path: Path, change:
         computed(tmp_path, ct)
 
 
-@pytest.mark.parametrize(("number", "times", "end"), [(9, 1, None), (9, 2, Unfinished), (11, 1, InputError)])
+@pytest.mark.parametrize(
+    ("number", "times", "end"), [(9, 1, None), (9, 2, Unfinished), (15, 1, None), (11, 1, InputError)]
+)
 def test_a_decoder_that_is_killed_for_memory_is_asked_again(
     number: int, times: int, end: type[InputError] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deaths = [WorkerDied(f"killed by signal {number}", number)] * times
+    deaths = [WorkerDied(f"killed by signal {number}", number == 11)] * times
 
     def decoder(*call: object) -> list[np.ndarray]:
         if deaths:
@@ -617,6 +621,36 @@ def test_a_decoder_that_is_killed_for_memory_is_asked_again(
         with pytest.raises(InputError, match=f"killed by signal {number}") as told:
             pixel_data.decode(Path("x.dcm"), "1.2.840.10008.1.2.4.70", (2, 2), [0])
         assert type(told.value) is end
+
+
+DECODED = """
+import multiprocessing, os, sys
+from pathlib import Path
+import numpy as np
+from ctpatch.dicom.pixel_data import decode
+
+def read(path):
+    print(decode(Path(path), "1.2.840.10008.1.2.4.70", (ROWS, COLUMNS), [0])[0].shape, flush=True)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context(sys.argv[2]).Process(target=read, args=(sys.argv[1],))
+    child.start()
+    child.join(60)
+    print(child.exitcode, flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_that_has_decoded_ends(tmp_path: Path, method: str) -> None:
+    """multiprocessing's children wait for their own, as a decoder is, and run nothing of atexit."""
+    awkward.case(tmp_path, transfer_syntax="jpeg-lossless")
+    path = sorted((tmp_path / "ct").iterdir())[0]
+    rows, columns = pydicom.dcmread(path).pixel_array.shape
+    (tmp_path / "run.py").write_text(DECODED.replace("ROWS", str(rows)).replace("COLUMNS", str(columns)))
+    command = [sys.executable, str(tmp_path / "run.py"), str(path), method]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines() == [f"({rows}, {columns})", "0"], done
 
 
 @pytest.mark.parametrize(("syntax", "together"), [("1.2.840.10008.1.2.4.70", True), ("1.2.840.10008.1.2.5", False)])
