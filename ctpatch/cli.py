@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -18,24 +20,29 @@ from .recipe import BuildOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from .build.run import Progress
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
+    for name in ("stdout", "stderr"):  # closed by the caller; a process that is started wants them too
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its escape, not a traceback
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     arguments = options.parser().parse_args(argv)
     try:
-        return COMMANDS[arguments.command](arguments)
+        with _stoppable():
+            return COMMANDS[arguments.command](arguments)
     except CtpatchError as error:
         print(f"ctpatch: {error}".replace("\n", "\nctpatch: "), file=sys.stderr)
         return error.exit_status
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print("ctpatch: interrupted; finished lesions are kept, run the same command to go on", file=sys.stderr)
-        return 1
+        return 128 + stop.args[0] if stop.args else 1
     except BrokenPipeError:
         return 1
     except MemoryError:
@@ -45,6 +52,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"ctpatch: {one_line(where)}{error.strerror or error}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """A time limit's SIGTERM and a closed terminal's SIGHUP end a command as Ctrl-C does, unless they are ignored."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _build(arguments: argparse.Namespace) -> int:

@@ -17,12 +17,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
+
+from .errors import CtpatchError
 
 if TYPE_CHECKING:
     from joblib.externals.loky import BrokenProcessPool
@@ -36,16 +38,26 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python's `-m` and `-c` import a user's `random.py` from the working folder, unless they are told not to."""
 _ENVIRONMENT = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"), **_SAFE_PATH}
 
+STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals by which people, schedulers and terminals end a command: it answers them for all of its processes."""
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+
 Call = tuple[Any, ...]
 Function = Callable[..., Any]
 
 
 class WorkerDied(Exception):
-    """A process ended in the middle of a call; the message says how, and `signal` which one ended it, if one did."""
+    """A process ended in the middle of a call; the message says how.
 
-    def __init__(self, how: str = "ended", signal: int | None = None) -> None:
+    Attributes
+    ----------
+    crashed : bool
+        Whether it ended by what it did, not by a signal from elsewhere or for a reason that is not known.
+    """
+
+    def __init__(self, how: str = "ended", crashed: bool = False) -> None:
         super().__init__(how)
-        self.signal = signal
+        self.crashed = crashed
 
     @classmethod
     def by(cls, error: BrokenProcessPool) -> WorkerDied:
@@ -54,7 +66,7 @@ class WorkerDied(Exception):
         if not status:
             return cls()
         code = int(status[1])
-        return cls(f"killed by signal {-code}", -code) if code < 0 else cls(f"exit status {code}")
+        return cls(f"killed by signal {-code}", -code in _CRASHES) if code < 0 else cls(f"exit status {code}", code > 0)
 
 
 class Processes:
@@ -81,27 +93,26 @@ class Processes:
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given to the executor", UserWarning)
         start = partial(_end_with, os.getpid(), by_signal, quiet)
         _start_trackers()
-        self._pool = ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ENVIRONMENT)
+        with _starting():
+            self._pool = ProcessPoolExecutor(count, timeout=idle_s, initializer=start, env=_ENVIRONMENT)
         self._lock, self._ended, self._last = threading.Lock(), False, Future[Any]()
         self._last.set_result(None)
 
     def submit(self, function: Function, *arguments: Any) -> Future[Any]:
-        """Hand out a call. Ctrl-C is this process's to answer: those that start now are deaf to it from the beginning.
+        """Hand out a call. `STOPS` are this process's to answer: those that start now are deaf to them from the first.
 
         Raises
         ------
         WorkerDied
             When they have been told to end.
+        CtpatchError
+            When the system lets none start.
         """
         resource_tracker.ensure_running()  # loky has it started with its first process, and that ends what follows
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            with self._lock:
-                self.check_open()
-                self._last = self._pool.submit(function, *arguments)
-                return self._last
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with _deaf(), self._lock, _starting():
+            self.check_open()
+            self._last = self._pool.submit(function, *arguments)
+            return self._last
 
     def check_open(self) -> None:
         """Raise WorkerDied once they have been told to end: a call may then get no answer at all."""
@@ -141,6 +152,28 @@ class Processes:
             self._pool.shutdown(kill_workers=True)
 
 
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Whoever starts in the block has `STOPS` blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """What the system refuses to processes: their semaphores are files in /dev/shm."""
+    try:
+        yield
+    except OSError as error:
+        found = f"no worker process can be started ({error.strerror or error})"
+        raise CtpatchError(
+            f"{found}; see that /dev/shm can be written and has room, and the machine's limits"
+        ) from error
+
+
 def _start_trackers() -> None:
     """Those of loky and of Python that clear up after processes, and are processes themselves."""
     from joblib.externals.loky.backend import resource_tracker as loky_tracker
@@ -148,8 +181,9 @@ def _start_trackers() -> None:
     before = os.environ.get("PYTHONSAFEPATH")
     os.environ.update(_SAFE_PATH)
     try:
-        loky_tracker.ensure_running()
-        resource_tracker.ensure_running()
+        with _deaf():  # they are to SIGINT and SIGTERM themselves; ended by a terminal's SIGHUP they clear up nothing
+            loky_tracker.ensure_running()
+            resource_tracker.ensure_running()
     finally:
         if before is None:
             del os.environ["PYTHONSAFEPATH"]

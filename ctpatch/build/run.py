@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import operator
 import os
 import shutil
@@ -30,6 +31,9 @@ __all__ = ["BuildOptions", "BuildResult", "Shard", "ShardResult", "build", "buil
 
 SPACE = 1.2
 """Free space that a build wants, as a multiple of what it is expected to write."""
+
+_MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EAGAIN}
+"""What no file that is read is to blame for."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -254,11 +258,22 @@ def _outcome(step: Callable[[], bool | None], row: Row, under_way: Path | None) 
     except CtpatchError as problem:
         return Outcome(problem=problem)
     except OSError as error:
-        found = f"cannot be read ({error.strerror})"
-        place = Path(error.filename) if error.filename else row.image
-        return Outcome(problem=InputError(found, "mend the file's permissions, link or disk", place))
+        return Outcome(problem=_unread(error, row))
     except MemoryError:
         return Outcome(problem=Unfinished("out of memory", "use fewer --jobs, or a machine with more memory"))
+
+
+def _unread(error: OSError, row: Row) -> CtpatchError:
+    """What the system said: of a file of the row's it is the lesion's problem, of anything else the machine's."""
+    place = Path(os.fsdecode(error.filename)) if error.filename else row.image
+    inputs = [row.image, *([row.mask] if row.mask else [])]
+    whose = any(place.is_relative_to(path) or (path.is_file() and place.parent == path.parent) for path in inputs)
+    if whose and error.errno not in _MACHINE:
+        return InputError(f"cannot be read ({error.strerror})", "mend the file's permissions, link or disk", place)
+    what = f"{place.name}: " if error.filename else ""
+    return CtpatchError(
+        f"{what}{error.strerror or error}; see that this machine has room and files to spare, run again"
+    )
 
 
 def _uncached() -> bool:

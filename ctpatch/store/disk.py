@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import CtpatchError, InputError
+from ..processes import STOPS
 
 
 @contextlib.contextmanager
@@ -33,23 +34,26 @@ def owned(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block that Ctrl-C does not interrupt; it is told at its end.
+    """A block that Ctrl-C, or another signal with a handler, does not interrupt; the first one is told at its end.
 
     HDF5 writes through Python's files, and h5py drops an exception that comes from there while it closes something, and
     with it what was to be written (h5py 3.16.0): a store would be sealed with zeros in it.
     """
-    handler = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+    handlers = {number: signal.getsignal(number) for number in STOPS}
+    answered = {number: handler for number, handler in handlers.items() if callable(handler)}
+    if threading.current_thread() is not threading.main_thread():
         yield  # no Python of this thread is interrupted
         return
     told: list[Any] = []
-    signal.signal(signal.SIGINT, lambda *signalled: told.append(signalled))
+    for number in answered:
+        signal.signal(number, lambda *signalled: told.append(signalled))
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
-        if told:
-            handler(*told[0])
+        for number, handler in answered.items():
+            signal.signal(number, handler)
+        for number, frame in told[:1]:
+            answered[number](number, frame)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 
+import ctpatch.build.one_lesion
 import ctpatch.build.run
 from benchmarks import kills
 from ctpatch.recipe import Recipe
@@ -77,7 +78,7 @@ def raising(error):
 
 def during_lesion(number, act):
     """A context in which `act` is called before lesion `number` (from 0) is cut."""
-    monkeypatch, really, count = pytest.MonkeyPatch(), ctpatch.build.run.cut_lesion, []
+    monkeypatch, really, count = pytest.MonkeyPatch(), ctpatch.build.one_lesion.cut_lesion, []
 
     def cut(*arguments, **options):
         count.append(1)
@@ -87,7 +88,7 @@ def during_lesion(number, act):
 
     class Patched:
         def __enter__(self):
-            monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+            monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
 
         def __exit__(self, *_):
             monkeypatch.undo()

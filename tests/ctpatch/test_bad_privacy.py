@@ -37,7 +37,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from segments import volume, write_seg
 
-import ctpatch.build.run
+import ctpatch.build.one_lesion
 import ctpatch.dicom.dataset
 from ctpatch.build.one_lesion import LesionPlan, cut_lesion
 from ctpatch.build.run import build
@@ -814,7 +814,7 @@ def test_140_a_build_that_is_refused_leaves_its_parts_to_the_owner(
             raise InputError("its pixels are wrong", "mend them", plan.row.image)
         return cut_lesion(plan, *arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
     rows = []
     for seed, name in enumerate(("P0", "P1", "P2")):
         ct = awkward.series(tmp_path, name=name, seed=seed, hu=awkward.hu() + 40 * seed)

@@ -17,8 +17,7 @@ import numpy as np
 import pytest
 import synthetic
 
-import ctpatch.build.plans
-import ctpatch.build.run
+import ctpatch.build.one_lesion
 from ctpatch.build.one_lesion import cut_lesion
 from ctpatch.build.run import BuildOptions, build
 from ctpatch.errors import InputError, Problems
@@ -167,13 +166,13 @@ def test_interrupted_at_every_lesion(manifest, plain, tmp_path, monkeypatch):
 def count_computed(monkeypatch):
     """How often each lesion is cut in this process."""
     counts = Counter()
-    cut = ctpatch.build.run.cut_lesion
+    cut = ctpatch.build.one_lesion.cut_lesion
 
     def counted(plan, *arguments, **options):
         counts[plan.row.patient_id, plan.row.lesion_id] += 1
         return cut(plan, *arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", counted)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", counted)
     return counts
 
 
@@ -188,7 +187,7 @@ def test_interrupt_from_the_keyboard(manifest, tmp_path, monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ctpatch.build.plans, "plan_lesion", interrupted)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "plan_lesion", interrupted)
     assert main(run(manifest, tmp_path / "o.h5")[3:]) == 1
     assert "finished lesions are kept" in capsys.readouterr().err
 
@@ -238,7 +237,7 @@ def test_stops_at_a_lesion_whose_pixels_are_refused_and_keeps_the_others(spoilt,
         return cut_lesion(plan, *arguments, **options)
 
     spoilt.write_text(spoilt.read_text().replace("tumour", "lesion 1"))
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
     with pytest.raises(InputError, match=r"^patient=P01 row=3 P01/ct: its pixels are wrong\. Do: mend them\.$"):
         build(spoilt, tmp_path / "o.h5", OPTIONS)
     assert not (tmp_path / "o.h5").exists()

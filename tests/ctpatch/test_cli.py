@@ -1,9 +1,12 @@
 """The command line: exit statuses, one line per error, nothing on stdout but results, never a traceback."""
 
+import errno
 import fcntl
 import os
 import pty
 import re
+import shlex
+import signal
 import struct
 import subprocess
 import sys
@@ -12,6 +15,7 @@ import termios
 import cohort
 import pytest
 
+import ctpatch.build.one_lesion
 from ctpatch import __version__, open_store
 from ctpatch.cli import main
 
@@ -92,7 +96,6 @@ def test_a_refused_lesion_is_one_line_and_exit_2(spoilt, tmp_path, capfd, jobs):
 
 
 def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch):
-    import ctpatch.build.run
 
     def full(*_):
         raise OSError(28, "No space left on device")
@@ -101,7 +104,7 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
     assert build(manifest, tmp_path / "o.h5") == 1
     assert "No space left on device" in capfd.readouterr().err
     monkeypatch.undo()
-    really, calls = ctpatch.build.run.cut_lesion, []
+    really, calls = ctpatch.build.one_lesion.cut_lesion, []
 
     def two_then_none(*arguments, **options):
         calls.append(1)
@@ -109,12 +112,64 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
             raise MemoryError
         return really(*arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", two_then_none)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", two_then_none)
     assert build(manifest, tmp_path / "o.h5") == 1
     one_error(capfd, r"patient=P02 row=4 P02/ct: out of memory\. Do: .*")
     monkeypatch.undo()
     assert build(manifest, tmp_path / "o.h5") == 0
     assert "; 2 lesions were finished before" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_time_limit_or_a_closed_terminal_ends_it_as_ctrl_c_does(manifest, tmp_path, capfd, monkeypatch, number):
+    """Slurm and `docker stop` send SIGTERM, a terminal that is closed SIGHUP."""
+
+    def ended(*arguments, **options):
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", ended)
+    assert build(manifest, tmp_path / "o.h5") == 128 + number
+    one_error(capfd, "interrupted; finished lesions are kept, run the same command to go on")
+    assert signal.getsignal(number) is signal.SIG_DFL
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    before = signal.signal(number, signal.SIG_IGN)  # nohup
+    try:
+        monkeypatch.setattr(os, "fsync", lambda *_: os.kill(os.getpid(), number))
+        assert build(manifest, tmp_path / "o.h5") == 0
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams(manifest, tmp_path, closed):
+    words = ["build", "--manifest", manifest, "--out", tmp_path / "o.h5", *SMALL, "--jobs", "2"]
+    command = shlex.join(map(str, [sys.executable, "-m", "ctpatch", *words]))
+    done = subprocess.run(["sh", "-c", f"{command} {closed}"], capture_output=True, text=True)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done
+
+
+@pytest.mark.parametrize(
+    ("code", "place", "whose"),
+    [
+        (errno.EACCES, "0.dcm", "lesion"),
+        (errno.EIO, None, "lesion"),
+        (errno.EMFILE, "0.dcm", "machine"),
+        (errno.EACCES, "/dev/shm/x", "machine"),
+        (errno.ENOSPC, None, "machine"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_lesion_s_fault(manifest, tmp_path, capfd, monkeypatch, code, place, whose):
+    """Else `--on-error skip` would leave out lesions that are as they should be."""
+
+    def raising(row, recipe):
+        raise OSError(code, os.strerror(code), *([str(row.image / place)] if place else []))
+
+    monkeypatch.setattr(ctpatch.build.one_lesion, "plan_lesion", raising)
+    assert build(manifest, tmp_path / "o.h5", "--on-error", "skip") == (2 if whose == "lesion" else 1)
+    err = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("build: ")]
+    assert all(("cannot be read (" in line) == (whose == "lesion") for line in err)
+    assert len(err) == (4 if whose == "lesion" else 1)
 
 
 def test_wrong_manifest_is_a_line_per_problem(tmp_path, capfd):

@@ -17,6 +17,7 @@ import faraway
 import pytest
 from calls import BOUNDED_S, alive, awaited, dwell, fail, last, made, pid_of, square
 
+import ctpatch.build.one_lesion
 import ctpatch.build.run
 from ctpatch.build import cluster as cluster_module
 from ctpatch.build import elsewhere
@@ -425,13 +426,13 @@ def test_224_who_is_left_behind_writes_nothing(manifest, plain, tmp_path, monkey
     monkeypatch.setattr(ctpatch.build.run, "NEW_S", 0.0)
     row, parts = ctpatch.build.run.read_manifest(manifest).rows[0], tmp_path / "o.h5.parts"
     parts.mkdir()
-    really = ctpatch.build.run.cut_lesion
+    really = ctpatch.build.one_lesion.cut_lesion
 
     def cut(*arguments, **options):
         under_way.unlink()
         return really(*arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
     options = BuildOptions(Recipe(patches=3, augment=1, rgb=False), scheduler="tcp://")
     with elsewhere.ticket(parts) as under_way:
         call = ctpatch.build.run._call(row, Plans(parts, options.recipe), options, under_way)

@@ -22,7 +22,7 @@ from awkward import SLICES, edited, refused
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-import ctpatch.build.run
+import ctpatch.build.one_lesion
 from ctpatch.errors import FOUND_MIN, MESSAGE_MAX, InputError, shortened
 from ctpatch.notes import Note, gathered
 from ctpatch.store import open_store
@@ -277,7 +277,7 @@ def test_189_header_faults_are_all_told_before_the_first_lesion_is_computed(
     late_fault: Path, jobs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[Any] = []
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", lambda *arguments, **options: computed.append(arguments))
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", lambda *given, **_: computed.append(given))
     result = build_of(late_fault, "--jobs", jobs)
     assert result.status == 2
     assert [line.removeprefix("ctpatch: ").split(" P0")[0] for line in result.err] == [

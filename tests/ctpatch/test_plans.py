@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-import ctpatch.build.plans
+import ctpatch.build.one_lesion
 from ctpatch.build.one_lesion import LesionPlan, cut_lesion, plan_lesion
 from ctpatch.build.parts import inputs_digest
 from ctpatch.build.plans import Plans
@@ -43,7 +43,7 @@ def anew(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
         planned.append(row)
         return plan_lesion(row, recipe)
 
-    monkeypatch.setattr(ctpatch.build.plans, "plan_lesion", counted)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "plan_lesion", counted)
     return planned
 
 
@@ -89,7 +89,7 @@ def test_what_this_run_did_not_write_is_never_unpickled(
 ) -> None:
     monkeypatch.setattr(Trap, "opened", [])
     with monkeypatch.context() as patch:
-        patch.setattr(ctpatch.build.plans, "plan_lesion", lambda row, recipe: Trap())
+        patch.setattr(ctpatch.build.one_lesion, "plan_lesion", lambda row, recipe: Trap())
         (Plans(plans.parts, RECIPE) if damage == "another run's" else plans).make(row)
     (file,) = plans.parts.iterdir()
     whole = bytearray(file.read_bytes())

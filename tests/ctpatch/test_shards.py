@@ -14,7 +14,7 @@ import awkward
 import cohort
 import pytest
 
-import ctpatch.build.run
+import ctpatch.build.one_lesion
 import ctpatch.build.shards
 from ctpatch.build.parts import PartsFolder
 from ctpatch.build.shards import Shard, SharedParts
@@ -125,7 +125,7 @@ def test_211_a_build_is_refused_while_shards_are_at_work(manifest, plain, tmp_pa
 
 def test_211_a_shard_is_refused_while_a_build_is_at_work(manifest, plain, tmp_path, monkeypatch):
     monkeypatch.setattr(ctpatch.build.shards, "STARTING_S", 0.2)
-    out, really, told = tmp_path / "o.h5", ctpatch.build.run.cut_lesion, []
+    out, really, told = tmp_path / "o.h5", ctpatch.build.one_lesion.cut_lesion, []
 
     def cut(*arguments, **options):
         if not told:
@@ -133,7 +133,7 @@ def test_211_a_shard_is_refused_while_a_build_is_at_work(manifest, plain, tmp_pa
             told.append(shard(manifest, out, "1/2"))
         return really(*arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
     assert build(manifest, out).status == 0
     assert told[1].status == 2
     (line,) = told[1].err
@@ -223,7 +223,7 @@ def test_213_what_a_missing_shard_leaves_the_build_computes(manifest, plain, tmp
 
 
 def test_213_an_interrupted_shard_goes_on_and_a_done_one_has_nothing_to_do(manifest, plain, tmp_path, monkeypatch):
-    out, really, calls = tmp_path / "o.h5", ctpatch.build.run.cut_lesion, []
+    out, really, calls = tmp_path / "o.h5", ctpatch.build.one_lesion.cut_lesion, []
 
     def cut(*arguments, **options):
         calls.append(1)
@@ -231,7 +231,7 @@ def test_213_an_interrupted_shard_goes_on_and_a_done_one_has_nothing_to_do(manif
             raise KeyboardInterrupt
         return really(*arguments, **options)
 
-    monkeypatch.setattr(ctpatch.build.run, "cut_lesion", cut)
+    monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", cut)
     result = shard(manifest, out, "1/2")
     assert (result.status, len(result.err)) == (1, 1)
     assert "finished lesions are kept" in result.err[0]
@@ -245,8 +245,8 @@ def test_213_an_interrupted_shard_goes_on_and_a_done_one_has_nothing_to_do(manif
 
 def test_213_a_killed_shard_lets_the_folder_go(manifest, plain, tmp_path):
     out = tmp_path / "o.h5"
-    code = "import os, signal, sys; import ctpatch.build.run as run; from ctpatch.cli import main;" + (
-        "run.cut_lesion = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
+    code = "import os, signal, sys; import ctpatch.build.one_lesion as one; from ctpatch.cli import main;" + (
+        "one.cut_lesion = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL); main(sys.argv[1:])"
     )
     killed = subprocess.run([sys.executable, "-c", code, *words(manifest, out, "--shard", "1/2")], capture_output=True)
     assert killed.returncode == -9
