@@ -24,7 +24,7 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
             made._cache = _Cache(function)
         except RuntimeError:
             _uncached.append(function.__name__)
-        return made  # type: ignore[no-any-return]
+        return made
 
     return decorate
 
@@ -43,7 +43,7 @@ def vectorized(signature: str) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
+class _Cache(FunctionCache):
     """A cache whose faults are not the caller's: what is damaged is compiled anew, what has no room is not kept.
 
     numba 0.68.1 raises EOFError or UnpicklingError for files that were cut off, and the OSError of a full disk.

@@ -9,6 +9,7 @@ import sys
 import time
 import traceback
 import warnings
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,16 @@ def say_at_exit(number, folder, seconds):
     atexit.register(time.sleep, seconds)
     time.sleep(0.2)  # for the other process to have one too
     return number
+
+
+def say_at_exit_with_a_child(number, folder, seconds):
+    """The same, of a process that has started another one, as one that decodes has."""
+    from ctpatch.processes import OwnProcess
+
+    child = OwnProcess()
+    child(int)
+    Finalize(None, child.close, exitpriority=100)
+    return say_at_exit(number, folder, seconds)
 
 
 def pid_of(number):

@@ -350,7 +350,7 @@ def _open(path: Path, digest: str = "") -> h5py.File:
     except OSError as error:
         found = "not a readable HDF5 file (truncated, or something else)"
         raise InputError(found, "rerun ctpatch build", path) from error
-    if digest and file.attrs.get("sha256") != digest:
+    if digest and schema.attribute(file, "sha256") != digest:
         file.close()
         raise InputError("another store lies there than was opened", "open it again", path)
     return file

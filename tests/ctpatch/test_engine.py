@@ -12,7 +12,19 @@ from pathlib import Path
 
 import joblib
 import pytest
-from calls import BOUNDED_S, alive, awaited, crash, fail, grow, made, pid_of, say_at_exit, square
+from calls import (
+    BOUNDED_S,
+    alive,
+    awaited,
+    crash,
+    fail,
+    grow,
+    made,
+    pid_of,
+    say_at_exit,
+    say_at_exit_with_a_child,
+    square,
+)
 from joblib.externals.loky import process_executor
 
 from ctpatch import processes
@@ -216,16 +228,18 @@ def test_interrupted_run_leaves_nobody(tmp_path):
     assert not any(alive(int(name.rpartition(".")[2])) for name in made(tmp_path / "made"))
 
 
-def test_workers_leave_when_all_is_done(tmp_path):
-    """Decoders' semaphores are given back then: else Python warned of them at the end of each build of JPEG images."""
-    assert list(LocalRunner(2).run(say_at_exit, ((n, str(tmp_path), 0) for n in range(4)))) == [0, 1, 2, 3]
-    assert len(made(tmp_path)) == 2
+@pytest.mark.parametrize(("call", "left"), [(say_at_exit, 0), (say_at_exit_with_a_child, 2)])
+def test_workers_with_a_decoder_leave_when_all_is_done(call, left, tmp_path):
+    """Its semaphores are given back then: else Python warned of them at the end of each build of JPEG images."""
+    assert list(LocalRunner(2).run(call, ((n, str(tmp_path), 0) for n in range(4)))) == [0, 1, 2, 3]
+    assert len(made(tmp_path)) == left
 
 
 def test_workers_that_do_not_leave_are_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "_LEAVE_S", 0.3)
     start = time.monotonic()
-    assert list(LocalRunner(2).run(say_at_exit, ((n, str(tmp_path), BOUNDED_S) for n in range(2)))) == [0, 1]
+    calls = ((n, str(tmp_path), BOUNDED_S) for n in range(2))
+    assert list(LocalRunner(2).run(say_at_exit_with_a_child, calls)) == [0, 1]
     assert time.monotonic() - start < BOUNDED_S / 2
     assert not made(tmp_path)
 
