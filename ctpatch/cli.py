@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from . import options
 from .errors import CtpatchError, InputError, one_line
 from .notes import gathered
+from .processes import STOPS
 from .recipe import BuildOptions
 
 if TYPE_CHECKING:
@@ -61,10 +62,8 @@ def _stoppable() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt(number)
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    ours = [number for number, handler in before.items() if handler is signal.SIG_DFL]
+    main = threading.current_thread() is threading.main_thread()
+    ours = [number for number in STOPS if main and signal.getsignal(number) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, stop)
     try:

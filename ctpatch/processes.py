@@ -38,9 +38,9 @@ _SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """Python's `-m` and `-c` import a user's `random.py` from the working folder, unless they are told not to."""
 _ENVIRONMENT = {**dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"), **_SAFE_PATH}
 
-STOPS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+STOPS = {number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP")}
 """Signals by which people, schedulers and terminals end a command: it answers them for all of its processes."""
-_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
+_CRASHES = {n for n in signal.Signals if n.name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")}
 
 Call = tuple[Any, ...]
 Function = Callable[..., Any]

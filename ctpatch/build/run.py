@@ -228,8 +228,6 @@ def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None
 
 def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) -> bool:
     """Finish a lesion; whether it had to be computed."""
-    from .one_lesion import cut_lesion  # the workers' alone, see `Plans`
-
     path, inputs = part_path(plans.parts, row), inputs_digest(row)
     finished = FinishedPart.load(path, row)
     if finished is not None:
@@ -238,6 +236,8 @@ def _compute(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) ->
             found = f"files changed since this lesion was finished ({changed})"
             raise InputError(found, f"remove {plans.parts.name} to begin anew", row.image)
         return False
+    from .one_lesion import cut_lesion  # the workers' alone, see `Plans`
+
     plan = plans.take(row, inputs)
     lesion, patches, notes = cut_lesion(plan, plans.recipe, keep_uid=keep_uids)
     told = tuple(public(note) for note in (*plan.notes, *notes))
