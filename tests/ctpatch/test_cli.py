@@ -120,25 +120,39 @@ def test_going_on_tells_what_was_finished(manifest, tmp_path, capfd, monkeypatch
     assert "; 2 lesions were finished before" in capfd.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_time_limit_or_a_closed_terminal_ends_it_as_ctrl_c_does(manifest, tmp_path, capfd, monkeypatch, number):
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def ending(request):
+    """A signal, as it is where nobody has told this process to ignore it."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_a_time_limit_or_a_closed_terminal_ends_it_as_ctrl_c_does(manifest, tmp_path, capfd, monkeypatch, ending):
     """Slurm and `docker stop` send SIGTERM, a terminal that is closed SIGHUP."""
 
     def ended(*arguments, **options):
-        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), ending)
 
     monkeypatch.setattr(ctpatch.build.one_lesion, "cut_lesion", ended)
-    assert build(manifest, tmp_path / "o.h5") == 128 + number
+    assert build(manifest, tmp_path / "o.h5") == 128 + ending
     one_error(capfd, "interrupted; finished lesions are kept, run the same command to go on")
-    assert signal.getsignal(number) is signal.SIG_DFL
+    assert signal.getsignal(ending) is signal.SIG_DFL
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
-    before = signal.signal(number, signal.SIG_IGN)  # nohup
-    try:
-        monkeypatch.setattr(os, "fsync", lambda *_: os.kill(os.getpid(), number))
-        assert build(manifest, tmp_path / "o.h5") == 0
-    finally:
-        signal.signal(number, before)
+
+
+def test_a_signal_that_is_ignored_stays_so(manifest, tmp_path, monkeypatch, ending):
+    """As `nohup` has it."""
+    signal.signal(ending, signal.SIG_IGN)
+    told, fsync = [], os.fsync
+
+    def signalled(number):
+        told.append(os.kill(os.getpid(), ending))
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", signalled)
+    assert build(manifest, tmp_path / "o.h5") == 0
+    assert told
 
 
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "1>&- 2>&-", "0<&- 1>&- 2>&-"])
