@@ -28,12 +28,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    for name in ("stdout", "stderr"):  # closed by the caller; a process that is started wants them too
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets its escape, not a traceback
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     arguments = options.parser().parse_args(argv)
     try:
         with _stoppable():
@@ -53,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         print(f"ctpatch: {one_line(where)}{error.strerror or error}", file=sys.stderr)
         return 1
+
+
+def _prepare_streams() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller; a process that is started wants them too
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - as long as the process
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal lacks gets its escape, not a traceback
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

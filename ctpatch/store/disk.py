@@ -39,11 +39,10 @@ def uninterrupted() -> Iterator[None]:
     HDF5 writes through Python's files, and h5py drops an exception that comes from there while it closes something, and
     with it what was to be written (h5py 3.16.0): a store would be sealed with zeros in it.
     """
-    handlers = {number: signal.getsignal(number) for number in STOPS}
-    answered = {number: handler for number, handler in handlers.items() if callable(handler)}
     if threading.current_thread() is not threading.main_thread():
         yield  # no Python of this thread is interrupted
         return
+    answered = {number: handler for number in STOPS if callable(handler := signal.getsignal(number))}
     told: list[Any] = []
     for number in answered:
         signal.signal(number, lambda *signalled: told.append(signalled))

@@ -51,6 +51,11 @@ class Cell:
         return f"{self.cohort}/{self.backbone}/{self.variant}/fold-{self.fold}"
 
     @property
+    def runs(self) -> list[str]:
+        """Its trainings' names in `predictions/`, backbone/variant/architecture/seed."""
+        return [f"{self.backbone}/{self.variant}/{arch}/{self.seed}" for arch in self.archs]
+
+    @property
     def store(self) -> str:
         """Name of the store that it is trained on."""
         changed = f"-{self.variant}" if self.variant in STORES else ""

@@ -70,8 +70,7 @@ def read_predictions(folder: Path) -> dict[str, pd.DataFrame]:
 def holds(cohorts: dict[str, pd.DataFrame], cell: Cell) -> bool:
     """Whether the tables have the cell's runs, in its fold."""
     table = cohorts.get(cell.cohort, pd.DataFrame(columns=KEYS))
-    names = [f"{cell.backbone}/{cell.variant}/{arch}/{cell.seed}" for arch in cell.archs]
-    return {*names} <= {*table} and bool(table.loc[table["fold"] == cell.fold, names].notna().all(axis=None))
+    return {*cell.runs} <= {*table} and bool(table.loc[table["fold"] == cell.fold, cell.runs].notna().all(axis=None))
 
 
 def joined(ours: dict[str, pd.DataFrame], kept: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

@@ -34,14 +34,15 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="needs --root")
     parser.add_argument("--add", action="store_true", help="needs --root")
     args = parser.parse_args()
-    if args.write or args.add:
+    writing = args.write or args.add
+    if writing:
         found = from_runs(args.root / "runs")
         found = joined(found, read_predictions(HERE / "predictions")) if args.add else found
         write_predictions(found, HERE / "predictions")
         characteristics.from_stores(args.root).to_csv(characteristics.FILE, index=False, lineterminator="\n")
     kept = read_predictions(HERE / "predictions")
     wrong = list(check_root(args.root, kept)) if args.root else []
-    (write if args.write or args.add else check)(kept, wrong)
+    (write if writing else check)(kept, wrong)
     print("\n".join(wrong) or "every number agrees")
     sys.exit(bool(wrong))
 

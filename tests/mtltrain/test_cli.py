@@ -9,6 +9,7 @@ import pytest
 from toystore import CLASSES, discs
 
 from ctpatch import StoreWriter
+from ctpatch.store import SPLITS
 from mtltrain import Settings
 from mtltrain.cli import _parser, main
 from mtltrain.tables import read_json
@@ -95,25 +96,10 @@ def test_characteristics_with_an_equals_sign(tmp_path, capsys):
     rng = np.random.default_rng(0)
     with StoreWriter(path, label_classes=CLASSES, aux_levels=levels, rgb=False) as store:
         for k in range(16):
-            split, aux = (
-                ("train", "val", "test")[(k >= 8) + (k >= 12)],
-                {"ratio=2": float(k % 2), "ratio": float(k % 3)},
-            )
-            store.add(
-                patient_id=f"P{k:02d}", split=split, label=CLASSES[k % 2], hu=discs(rng, 1, 6 + 8 * (k % 2)), aux=aux
-            )
-    call = [
-        "fit",
-        str(path),
-        "--backbone",
-        "shufflenet_v2_x0_5",
-        "--epochs",
-        "1",
-        "--arch",
-        "mtl-ri",
-        "--device",
-        "cpu",
-    ]
+            split, aux = SPLITS[(k >= 8) + (k >= 12)], {"ratio=2": float(k % 2), "ratio": float(k % 3)}
+            hu = discs(rng, 1, 6 + 8 * (k % 2))
+            store.add(patient_id=f"P{k:02d}", split=split, label=CLASSES[k % 2], hu=hu, aux=aux)
+    call = ["fit", str(path), *FAST, "--arch", "mtl-ri"]
     for words, chosen in (
         (["ratio=2"], {"ratio=2": None}),
         (["ratio=2=0.5", "ratio=3"], {"ratio=2": 0.5, "ratio": 3.0}),
