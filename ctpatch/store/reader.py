@@ -83,8 +83,21 @@ class PatchStore:
             When it has to be opened again, and is not there or another store by now.
         """
         if self._pid != os.getpid() or not self._file:  # an h5py handle does not survive a fork
-            self._file, self._pid, self._rows = _open(self._place, self.opened), os.getpid(), {}
+            self._file, self._pid, self._rows = self._open(), os.getpid(), {}
         return self._file
+
+    def _open(self) -> h5py.File:
+        if not self._place.is_file():
+            raise InputError("there is no such store", "give the path of a store made by ctpatch build", self.path)
+        try:  # a store never changes: reading needs no lock, and NFS may have none
+            file = h5py.File(self._place, "r", locking=False)
+        except OSError as error:
+            found = "not a readable HDF5 file (truncated, or something else)"
+            raise InputError(found, "rerun ctpatch build", self.path) from error
+        if self.opened and schema.attribute(file, "sha256") != self.opened:
+            file.close()
+            raise InputError("another store lies there than was opened", "open it again", self.path)
+        return file
 
     def rows(self, path: str) -> Rows:
         """The rows of a dataset of this process, found in the file once."""
@@ -339,21 +352,6 @@ def _indices(key: NDArray[Any], length: int) -> NDArray[np.intp]:
     if wanted.size and not (wanted.min() >= 0 and wanted.max() < length):
         raise IndexError(f"index outside 0…{length - 1}")
     return wanted
-
-
-def _open(path: Path, digest: str = "") -> h5py.File:
-    """A store's file; the one of this digest where one is given."""
-    if not path.is_file():
-        raise InputError("there is no such store", "give the path of a store made by ctpatch build", path)
-    try:
-        file = h5py.File(path, "r", locking=False)  # a store never changes: no lock is needed, and NFS may have none
-    except OSError as error:
-        found = "not a readable HDF5 file (truncated, or something else)"
-        raise InputError(found, "rerun ctpatch build", path) from error
-    if digest and schema.attribute(file, "sha256") != digest:
-        file.close()
-        raise InputError("another store lies there than was opened", "open it again", path)
-    return file
 
 
 def _read(dataset: h5py.Dataset) -> NDArray[Any]:

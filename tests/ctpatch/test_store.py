@@ -527,6 +527,15 @@ def test_another_store_in_its_place_is_refused(tmp_path):
         store.split("train").hu[0]
 
 
+def test_a_store_is_named_as_it_was_given(tmp_path, monkeypatch):
+    """Not by its whole path, which has a home folder in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table.csv").write_text("a,b")
+    for name in ("table.csv", "nowhere.h5"):
+        with pytest.raises(InputError, match=rf"^{name}: "):
+            open_store(name)
+
+
 def test_a_worker_may_have_another_working_folder(path, tmp_path, monkeypatch):
     monkeypatch.chdir(path.parent)
     with open_store(path.name) as store:
