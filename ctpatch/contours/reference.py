@@ -1,17 +1,23 @@
-"""Do these contours belong to this image? Frame of reference and geometry decide; UIDs that match settle it."""
+"""Do these contours belong to this image? Frame of reference and geometry decide; UIDs that match settle it.
+
+Once a contour names an image that is here, each that names any must name one: others are of another series or phase,
+or of a slice that is not here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Set
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import InputError, short_uid
-from ..geometry import position_tolerance
+from ..geometry import POSITION_TOLERANCE_MM, Floats, half_spacings, nearest_slices, position_tolerance
 from ..images.image import Image
 from .roi import DrawnROI, References
 
 OTHER_IMAGE = "give contours drawn on this image, or put frame into the column accept"
+BY_POSITION = "or put frame into the column accept to go by position"
 
 
 def other_frame(refers: References, image: Image, accept: Set[str], also: str = "") -> tuple[str, ...]:
@@ -37,12 +43,17 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
     Raises
     ------
     InputError
-        When the frames of reference differ, or another series is referred to and the contours do not lie on slices.
+        When the frames of reference differ, another series is referred to and the contours do not lie on slices, or
+        contours name images that are not here, or not where they lie.
     """
     refers = roi.refers
     if notes := other_frame(refers, image, accept, _all_else(roi, image)):
         return notes
-    if refers.sop_uids & set(image.sop_uids) or (image.uid in refers.series_uids and not refers.sop_uids):
+    if refers.sop_uids & set(image.sop_uids):
+        if "frame" not in accept:
+            _check_images(roi, image)
+        return ()
+    if image.uid in refers.series_uids and not refers.sop_uids:
         return ()
     which = f"the contours refer to series {refers.series}, the image is {short_uid(image.uid)}"
     elsewhere = (refers.series_uids or refers.sop_uids) and image.uid not in refers.series_uids and image.sop_uids
@@ -53,6 +64,39 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
             f"{which}, and a contour lies {away:.4g} mm off every slice", "give contours drawn on this image"
         )
     return ("no image that the contours refer to is here; they lie on this series' slices and are used by geometry",)
+
+
+def _check_images(roi: DrawnROI, image: Image) -> None:
+    """Refuse contours which name images that are not here, or one that lies elsewhere than they."""
+    positions = image.stack.positions
+    reach = np.maximum(*half_spacings(positions)) + POSITION_TOLERANCE_MM
+    places: dict[str, list[int]] = {}
+    for k, uid in enumerate(image.sop_uids):  # one of a multi-frame image is all its slices'
+        places.setdefault(uid, []).append(k)
+    absent = 0
+    for i in np.flatnonzero(_on_slices(roi, image)):
+        slices, z = (
+            [k for uid in roi.images[i] for k in places.get(uid, ())],
+            image.stack.to_stack(roi.contours[i])[:, 2],
+        )
+        away = np.maximum(z.min() - positions[slices], positions[slices] - z.max())
+        if slices and (away > reach[slices]).all():
+            found = f"a contour lies {away.min():.4g} mm from slice {slices[away.argmin()] + 1}, which it refers to"
+            raise InputError(found, f"export the contours again, {BY_POSITION}", kind="references")
+        absent += bool(roi.images[i]) and not slices
+    if absent:
+        found = f"{absent} of {len(roi.contours)} contours refer to images that are not among this one's slices"
+        do = f"complete the series, take contours of another one out, {BY_POSITION}"
+        raise InputError(found, do, kind="references")
+
+
+def _on_slices(roi: DrawnROI, image: Image) -> NDArray[np.bool_]:
+    """Which contours lie on slices; of those where one is missing, or there twice, `lesion.mask` says more."""
+    heights = _heights(roi, image)
+    here = nearest_slices(image.stack.positions, heights)[:, 0] >= 0
+    for fault in image.faults:
+        here &= (heights <= fault.start) | (heights >= fault.stop)
+    return here
 
 
 def _all_else(roi: DrawnROI, image: Image) -> str:
@@ -66,7 +110,11 @@ def _all_else(roi: DrawnROI, image: Image) -> str:
 def _farthest(roi: DrawnROI, image: Image) -> float:
     """Largest distance in mm of a contour from its nearest slice; 0 when all lie on slices but for rounding."""
     positions = image.stack.positions
-    z = np.array([image.stack.to_stack(contour)[:, 2].mean() for contour in roi.contours])
-    away = float(np.abs(z[:, None] - positions).min(axis=1).max())
+    away = float(np.abs(_heights(roi, image)[:, None] - positions).min(axis=1).max())
     spacing = float(np.median(np.diff(positions)))
     return away if away > position_tolerance(spacing) else 0.0
+
+
+def _heights(roi: DrawnROI, image: Image) -> Floats:
+    """Each contour's position along the image's normal, mm."""
+    return np.array([image.stack.to_stack(contour)[:, 2].mean() for contour in roi.contours])

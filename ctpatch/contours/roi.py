@@ -39,6 +39,8 @@ class DrawnROI:
         Points in mm LPS; each path is closed implicitly and has at least three points, but for a single POINT.
     refers : References
         What they were drawn on.
+    images : tuple of frozenset of str
+        The SOPInstanceUIDs that each contour names; empty where the file has none.
     xor : bool
         CLOSEDPLANAR_XOR: overlapping contours are combined by XOR, as declared.
     notes : tuple of str
@@ -48,6 +50,7 @@ class DrawnROI:
     name: str
     contours: tuple[Floats, ...]
     refers: References = References()
+    images: tuple[frozenset[str], ...] = ()
     xor: bool = False
     notes: tuple[str, ...] = ()
 

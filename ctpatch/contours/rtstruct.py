@@ -86,12 +86,17 @@ class StructureSet:
             kinds = [str(item.get("ContourGeometricType", "")).strip().upper() for item in items]
             contours = [_points(item, name) for item in items]
             _check_kinds(Counter(kinds), contours, name)
-            whole: list[Floats] = contours
-            notes: tuple[str, ...] = ()
+            kept, notes = list(range(len(items))), tuple[str, ...]()
             if Counter(kinds) != {"POINT": 1}:
-                whole, notes = _without_strays(contours, name, accepted="stray" in accept)
-            refers = self._references(number, items)
-            return DrawnROI(name, tuple(whole), refers, xor=any(kind in _XOR for kind in kinds), notes=notes)
+                kept, notes = _without_strays(contours, name, accepted="stray" in accept)
+            return DrawnROI(
+                name,
+                contours=tuple(contours[i] for i in kept),
+                refers=self._references(number, items),
+                images=tuple(_images(items[i]) for i in kept),
+                xor=any(kind in _XOR for kind in kinds),
+                notes=notes,
+            )
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -126,8 +131,7 @@ class StructureSet:
         return number, name, self.contours[number]
 
     def _references(self, number: int, items: Sequence[Dataset]) -> References:
-        images = (image for item in items for image in item.get("ContourImageSequence") or ())
-        sop_uids = frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in images)
+        sop_uids = frozenset[str]().union(*map(_images, items))
         return References(_referenced_series(self.dataset), sop_uids, _frame_of_reference(self.dataset, number))
 
 
@@ -170,6 +174,12 @@ def _folded(name: str) -> str:
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
+def _images(item: Dataset) -> frozenset[str]:
+    """The images that one contour is said to be drawn on."""
+    named = item.get("ContourImageSequence") or ()
+    return frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in named) - {""}
+
+
 def _points(item: Dataset, name: str) -> Floats:
     """Points of one contour, (n, 3) mm LPS, straight from the element's text: any VR, any length."""
     raw = item.get_item(_CONTOUR_DATA)
@@ -206,9 +216,9 @@ def _check_kinds(kinds: Counter[str], contours: Sequence[Floats], name: str) -> 
         raise InputError(f"ROI {name!r} mixes {' and '.join(sorted(kinds))}", "export it as one kind")
 
 
-def _without_strays(contours: list[Floats], name: str, *, accepted: bool) -> tuple[list[Floats], tuple[str, ...]]:
-    """The contours that can enclose something, and a note of those left out: exports leave pieces of 1 or 2 points."""
-    whole = [contour for contour in contours if len(contour) >= 3]
+def _without_strays(contours: list[Floats], name: str, *, accepted: bool) -> tuple[list[int], tuple[str, ...]]:
+    """Which contours can enclose something, and a note of those left out: exports leave pieces of 1 or 2 points."""
+    whole = [i for i, contour in enumerate(contours) if len(contour) >= 3]
     stray = len(contours) - len(whole)
     if stray and not (accepted and whole):
         do = "delete or redraw them" + (", or put stray into the column accept to leave them out" if whole else "")

@@ -59,7 +59,7 @@ def read_folder(path: Path) -> Folder:
 def choose_series(
     folder: Folder, series_uid: str, referenced: frozenset[str], referenced_sops: frozenset[str]
 ) -> tuple[tuple[Header, ...], tuple[str, ...]]:
-    """The headers of the one series meant, and a note where the contours chose it."""
+    """The headers of the one series meant, and a note where the contours chose it: by the images they name, if any."""
     series = {uid: headers for uid, headers in folder.series.items() if not all(map(is_localizer, headers))}
     series = series or folder.series
     if series_uid and series_uid not in series:
@@ -67,12 +67,15 @@ def choose_series(
         raise InputError(found, "mend series_uid", folder.path)
     if series_uid or len(series) == 1:
         return series[series_uid or next(iter(series))], ()
-    by_image = [uid for uid in series if any(h.text("SOPInstanceUID") in referenced_sops for h in series[uid])]
-    chosen = [uid for uid in series if uid in referenced] or by_image
+    by_series = {uid: series[uid] for uid in series if uid in referenced}
+    by_image = {uid: of for uid, of in series.items() if any(h.text("SOPInstanceUID") in referenced_sops for h in of)}
+    if by_series and by_image and not by_series.keys() & by_image.keys():
+        found = f"the contours refer to images of {_listing(by_image)}, their file to {_listing(by_series)}"
+        raise InputError(found, "name one in series_uid", folder.path)
+    chosen = by_image if len(by_image) == 1 else by_series or by_image
     if len(chosen) == 1:
-        return series[chosen[0]], (
-            f"{len(series)} CT series in the folder; the one that the contours refer to is used",
-        )
+        note = f"{len(series)} CT series in the folder; the one that the contours refer to is used"
+        return next(iter(chosen.values())), (note,)
     if len(series) > 2 and all(len(headers) == 1 for headers in series.values()):
         found = f"{len(series)} CT series of one image each"
         do = "put series into the column accept if they are one stack, or name one in series_uid"

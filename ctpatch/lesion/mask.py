@@ -16,15 +16,26 @@ from numpy.typing import NDArray
 
 from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
-from ..geometry import TIE, Floats, Gap, SliceStack, find_gaps, half_spacings, nearest_slices, position_tolerance
+from ..geometry import (
+    POSITION_TOLERANCE_MM,
+    TIE,
+    Floats,
+    Gap,
+    SliceStack,
+    find_gaps,
+    half_spacings,
+    nearest_slices,
+)
 from ..images.image import Image, refuse_faults
 from ..manifest import overlap_rule
 from .between import fill_between
-from .overlap import combine, has_channel
+from .overlap import combine, is_joined
 from .raster import fill, winding
 
 SELF_CROSSING_TOLERANCE = 0.05
 """Share of a path's area that may depend on the fill rule (even-odd or non-zero)."""
+PLANE_TOLERANCE_SPACING = 0.1
+"""Share of the slice spacing within which contours lie in one plane, rounding or a shaky hand aside."""
 MAX_SPAN_PX = 2**24
 """Bounding box of one slice's contours beyond which they are garbage."""
 
@@ -152,7 +163,7 @@ def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]
             raise InputError(f"{found}, half a slice spacing is {half:.4g} mm", "contour in the plane of the slices")
         placed.append((z, contour))
     placed.sort(key=lambda item: item[0])
-    tolerance = position_tolerance(float(np.median(steps)))
+    tolerance = max(POSITION_TOLERANCE_MM, PLANE_TOLERANCE_SPACING * float(np.median(steps)))
     starts = [i for i, (z, _) in enumerate(placed) if i == 0 or z - placed[i - 1][0] > tolerance]
     groups = [placed[a:b] for a, b in zip(starts, [*starts[1:], len(placed)], strict=True)]
     return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
@@ -233,7 +244,7 @@ def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
         if not turns.size or (turns.max() <= 1 and turns.min() >= -1 and turns.max() * turns.min() >= 0):
             continue
         filled, even_odd = np.count_nonzero(turns), np.count_nonzero(turns & 1)
-        if filled - even_odd > SELF_CROSSING_TOLERANCE * filled and not has_channel(path):
+        if filled - even_odd > SELF_CROSSING_TOLERANCE * filled and not is_joined(path):
             found = f"a contour on slice {k + 1} crosses itself: {even_odd} pixels by the even-odd rule"
             raise InputError(f"{found}, {filled} by the non-zero rule", "redraw the contour")
         notes.append("a contour crosses or touches itself; the even-odd rule decides")

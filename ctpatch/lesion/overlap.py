@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..geometry import TIE, Floats
+from .raster import winding
 
 if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
@@ -55,9 +56,38 @@ def combine(paths: Sequence[Floats], rule: str) -> tuple[list[Floats], list[str]
 
 def has_channel(path: Floats) -> bool:
     """Whether a closed path runs along an edge one way and back, as a keyhole's channel does."""
-    points = [tuple(point) for point in np.rint(path / TIE).astype(np.int64).tolist()]
-    edges = {(a, b) for a, b in zip(points, points[1:] + points[:1], strict=True) if a != b}
+    edges = set(_edges(path))
     return any((b, a) in edges for a, b in edges)
+
+
+def is_joined(path: Floats) -> bool:
+    """Whether channels join a closed path out of loops none of which crosses itself, as a keyhole with its holes."""
+    turns = [winding([loop])[1] for loop in _loops(path)] if has_channel(path) else []
+    return bool(turns) and all(each.max(initial=0) - each.min(initial=0) <= 1 for each in turns)
+
+
+def _edges(path: Floats) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """From where to where a closed path goes, to within `TIE`; steps on the spot are none."""
+    points = [tuple(point) for point in np.rint(path / TIE).astype(np.int64).tolist()]
+    return [(a, b) for a, b in zip(points, points[1:] + points[:1], strict=True) if a != b]
+
+
+def _loops(path: Floats) -> list[Floats]:
+    """What is left of a closed path without the edges that it runs along one way and back, joined where it ends."""
+    edges = _edges(path)
+    known = set(edges)
+    left = {i for i, (a, b) in enumerate(edges) if (b, a) not in known}
+    begins = {edges[i][0]: i for i in left if (i - 1) % len(edges) not in left}
+    loops = []
+    while left:
+        loop, i = [], min(left)
+        while i in left:
+            left.remove(i)
+            loop.append(edges[i][0])
+            following = (i + 1) % len(edges)
+            i = following if following in left else begins.get(edges[i][1], -1)
+        loops.append(np.array(loop, np.float64) * TIE)
+    return loops
 
 
 def _signature(path: Floats) -> bytes:

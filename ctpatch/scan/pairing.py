@@ -167,9 +167,9 @@ def _pair(refers: References, file: ContourFile, tree: Tree) -> tuple[Series, tu
     Whether it is that of the file's own patient, `remarks.strangers` says.
     """
     every = list(tree.series.values())
-    referred = [series for series in every if series.uid in refers.series_uids]
+    referred = [series for series in every if series.sop_uids & refers.sop_uids]
     if len(referred) != 1:
-        referred = [series for series in every if series.sop_uids & refers.sop_uids] or referred
+        referred = [series for series in every if series.uid in refers.series_uids] or referred
     if len(referred) == 1:
         return referred[0], ()
     sharing = [series for series in every if _shares_frame(series, refers, file)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,17 @@ def test_53_a_contour_drawn_round_twice_is_refused(tmp_path: Path, again: list[t
     refused(tmp_path, "even-odd", path="rt.dcm")
 
 
+@pytest.mark.parametrize("spur", [False, True])
+def test_53_round_half_again_is_refused_with_a_spur_too(tmp_path: Path, spur: bool) -> None:
+    """An edge walked to and fro is a keyhole's channel only where it leads to another loop."""
+    angle = np.linspace(0, 3 * np.pi, 241)
+    path = np.stack([22 + 7 * np.cos(angle), 20 + 7 * np.sin(angle)], axis=-1)
+    if spur:
+        path = np.concatenate([path[:30], [path[29] + 1.3, path[29]], path[30:]])
+    drawn(tmp_path, {"GTV": both(SLICES, path)})
+    refused(tmp_path, r"crosses itself: \d+ pixels by the even-odd rule", path="rt.dcm")
+
+
 # -- Contours that are none ---------------------------------------------------------------------------------------
 
 
@@ -306,6 +317,14 @@ def test_57_two_planes_for_one_slice_the_nearer_counts_and_the_other_is_told(tmp
     awkward.contours(tmp_path, ct, {"GTV": [*awkward.box(ct), *far]})
     store = computed(tmp_path, ct, SOLID)
     assert "is ignored: its slice has a nearer one" in store.notes
+
+
+@pytest.mark.parametrize("dz", [0.05, -0.29])
+def test_57_pieces_on_one_slice_are_one_plane_though_not_quite(tmp_path: Path, dz: float) -> None:
+    ct = awkward.series(tmp_path)
+    left, right = {"high": (20.5, 26.5)}, {"low": (22.5, 12.5), "dz": dz}
+    awkward.contours(tmp_path, ct, {"GTV": [*awkward.box(ct, **left), *awkward.box(ct, **right)]})
+    computed(tmp_path, ct, SOLID - rectangle(SLICES, (21, 13), (22, 26)))
 
 
 @pytest.mark.parametrize(("low", "high"), [((60, 12), (70, 20)), ((-30, -30), (-20, -20)), ((12, 45), (20, 60))])
@@ -574,3 +593,63 @@ def test_72_another_kind_of_file_is_no_mask(tmp_path: Path, name: str) -> None:
 def test_everything_fits_the_columns_and_rows() -> None:
     assert len(SOLID) == len(SLICES) * len(ROWS) * len(COLUMNS)
     assert len(SOLID - HOLLOW) == len(SLICES) * 6 * 5
+
+
+# -- Which images contours name -----------------------------------------------------------------------------------
+
+
+def naming(uids: dict[int, str]) -> Callable[[Dataset], None]:
+    """Contours, counted from 0, that name other images than those that they lie on."""
+
+    def edit(dataset: Dataset) -> None:
+        items = dataset.ROIContourSequence[0].ContourSequence
+        for i, uid in uids.items():
+            items[i].ContourImageSequence[0].ReferencedSOPInstanceUID = uid
+
+    return edit
+
+
+@pytest.mark.parametrize("inner", [square((18.5, 17.5), (24.5, 22.5)), square((32.5, 30.5), (36.5, 34.5))])
+def test_62_contours_of_two_series_in_one_roi_are_refused(tmp_path: Path, inner: Any) -> None:
+    """The other series' would be a hole, or another piece of the lesion."""
+    elsewhere = {i: f"1.2.3.{i}" for i in range(6, 12)}
+    ct = drawn(tmp_path, {"GTV": [*both(SLICES, OUTER), *both(SLICES, inner)]}, edit=naming(elsewhere))
+    refused(tmp_path, "6 of 12 contours refer to images that are not among this one's slices", "frame", "rt.dcm")
+    awkward.assert_linear(awkward.built(tmp_path, accept="frame"), ct)
+
+
+def test_63_contours_of_slices_that_are_not_here_are_refused(tmp_path: Path) -> None:
+    """By their positions they are between slices that are 6 mm apart, as others are, and no gap shows."""
+    ct = awkward.case(tmp_path)
+    for k in (6, 8):
+        ct.paths[k].unlink()
+    refused(tmp_path, "2 of 6 contours refer to images that are not among this one's slices", "complete", "rt.dcm")
+
+
+@pytest.mark.parametrize("off", [-3, 1])
+def test_62_contours_that_lie_elsewhere_than_the_image_they_name_are_refused(tmp_path: Path, off: int) -> None:
+    uids = awkward.series(tmp_path / "same").sop_uids
+    named = {i: uids[k + off] for i, k in enumerate(SLICES)}
+    ct = drawn(tmp_path, {"GTV": both(SLICES, OUTER)}, edit=naming(named))
+    found = f"a contour lies {abs(off) * 3} mm from slice {SLICES[0] + off + 1}, which it refers to"
+    refused(tmp_path, found, "export the contours again", "rt.dcm")
+    awkward.assert_linear(awkward.built(tmp_path, accept="frame"), ct)
+
+
+def test_64_some_contours_that_name_no_image_are_used_by_position(tmp_path: Path) -> None:
+    def edit(dataset: Dataset) -> None:
+        for item in dataset.ROIContourSequence[0].ContourSequence[2:]:
+            del item.ContourImageSequence
+
+    computed(tmp_path, drawn(tmp_path, {"GTV": both(SLICES, OUTER)}, edit=edit), SOLID)
+
+
+def test_13_62_images_decide_against_the_series_that_a_file_names(tmp_path: Path) -> None:
+    """Two series of one frame and the same positions: the file's list names one, each contour an image of the other."""
+    one = awkward.series(tmp_path, name="ct/a", hu=awkward.hu() * 0)
+    other = awkward.series(tmp_path, name="ct/b", seed=1, frame_uid=one.frame_uid, study_uid=one.study_uid)
+    awkward.contours(tmp_path, other, series_uid=one.series_uid)
+    refused(tmp_path, "the contours refer to images of .*, their file to", "series_uid")
+    awkward.assert_linear(awkward.built(tmp_path, series_uid=other.series_uid), other)
+    found = awkward.run("scan", tmp_path / "ct", "--out", tmp_path / "none.csv")
+    assert found.status == 0
