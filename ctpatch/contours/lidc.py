@@ -98,11 +98,12 @@ class LidcRead:
         try:
             lesion = lesion.accepted(accept)
             planes, voxels = _consensus(self.planes, lesion, consensus)
-            slices, notes = _match(planes, self.series_uid, image)
+            slices, notes = _match(planes, self.series_uid, image, accepted="frame" in accept)
             voxels = np.column_stack([slices[voxels[:, 0]], voxels[:, 1:]])
             voxels, clipped = _clip(voxels, image.stack.shape)
         except InputError as error:
-            raise InputError(f"lesion {lesion.number}: {error.found}", error.do, self.path) from None
+            found = f"lesion {lesion.number}: {error.found}"
+            raise InputError(found, error.do, self.path, kind=error.kind) from None
         corner, box = boxed(voxels)
         if undrawn := int((~box.any(axis=(1, 2))).sum()):
             clipped += (f"{undrawn} slices between its first and last are not in it",)
@@ -139,21 +140,30 @@ def _consensus(planes: Sequence[LidcPlane], lesion: LidcLesion, consensus: float
     return [planes[i] for i in drawn.tolist()], np.column_stack([index.ravel(), voxels[:, 1:]])
 
 
-def _match(planes: Sequence[LidcPlane], series_uid: str, image: Image) -> tuple[NDArray[np.intp], tuple[str, ...]]:
-    """The slice of each plane, and notes when SOPInstanceUIDs did not tell."""
+def _match(
+    planes: Sequence[LidcPlane], series_uid: str, image: Image, *, accepted: bool
+) -> tuple[NDArray[np.intp], tuple[str, ...]]:
+    """The slice of each plane, and notes when SOPInstanceUIDs did not tell.
+
+    Pixel indices of another series mean nothing unless it has the same pixels: that z agrees does not say so, and the
+    row has to `accept` it.
+    """
     heights, z = image.stack.origins[:, 2], np.array([plane.z for plane in planes])
     by_uid = {uid: k for k, uid in enumerate(image.sop_uids)}
     named = np.array([by_uid.get(plane.sop_uid, -1) for plane in planes])
     slices = np.where(named >= 0, named, np.argmin(np.abs(heights[:, None] - z), axis=0))
     reach = np.minimum(*np.abs(half_spacings(heights))) + TIE  # a slice missing beside another stays missing
     other = series_uid not in ("", image.uid)
-    # pixel indices of another series mean nothing unless its slices lie exactly where this one's do
-    limit = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach) if other else reach
+    untied = series_uid != image.uid and (named < 0).all()
+    limit = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach) if other or untied else reach
     away = np.abs(heights[slices] - z)
     wrong = np.flatnonzero(away > np.where(named >= 0, reach[slices], limit[slices]))
-    if other and (named < 0).all() and len(wrong):
-        found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}; "
+    found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}; "
+    if untied and len(wrong):
         raise InputError(f"{found}a contour is {away.max():.4g} mm from any slice", READERS_SERIES)
+    if untied and not accepted:
+        do = f"{READERS_SERIES}, or put frame into the column accept if this one has the same pixels"
+        raise InputError(f"{found}z agrees, but what the outlines count are pixels", do, kind="frame")
     if len(wrong):
         i = int(wrong[0])
         raise _mismatch(planes[i], float(heights[slices[i]]), bool(named[i] >= 0), len(wrong))

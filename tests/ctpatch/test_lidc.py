@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,7 +54,10 @@ def image(
     return Image(stack, uid, sop_uids=tuple(sop_uid(slices[i]) for i in order) if sops else ())
 
 
-def read_lidc_roi(path: Path, roi: str, on: Image, **options: float) -> VoxelROI:
+FRAME = frozenset({"frame"})
+
+
+def read_lidc_roi(path: Path, roi: str, on: Image, **options: Any) -> VoxelROI:
     read = read_lidc(path)
     return read.place(read.find(roi), on, **options)
 
@@ -440,6 +444,19 @@ def test_a_missing_slice_is_named_with_its_distance(tmp_path: Path, have: list[i
         read_lidc_roi(nameless, "1", image(have))
 
 
+@pytest.mark.parametrize(("series", "sop"), [("1.9.9", "1.2.3.101"), ("", "9.9.9"), ("", None)])
+def test_pixels_of_another_series_have_to_be_accepted(tmp_path: Path, series: str, sop: str | None) -> None:
+    """That z agrees says nothing of rows and columns: another field of view, a volume that was cropped."""
+    path = write(tmp_path, [[Nodule([square(0, 10, k=1, sop=sop)])]], series=series)
+    here = image([0, 1, 2], sops=False)
+    with pytest.raises(
+        InputError, match=r"not on 1\.2\.3; z agrees, but what the outlines count are pixels"
+    ) as refused:
+        read_lidc_roi(path, "1", here)
+    assert (refused.value.kind, "frame into the column accept" in refused.value.do) == ("frame", True)
+    assert read_lidc_roi(path, "1", here, accept=FRAME).corner[0] == 1
+
+
 def test_slices_that_only_a_minority_drew_on_may_be_missing(tmp_path: Path) -> None:
     short = Nodule([square(0, 10, k=1)])
     path = write(tmp_path, [[short], [short], [Nodule([square(0, 10, k=1), square(0, 10, k=2)])]])
@@ -450,7 +467,7 @@ def test_another_series_must_have_the_same_slices(tmp_path: Path) -> None:
     path = write(tmp_path, [[Nodule([square(0, 10, k=1)])]], series="1.9.9")
     same_images = read_lidc_roi(path, "1", image([0, 1, 2]))
     assert same_images.notes == ("drawn on series 1.9.9, whose slices are also this series'",)
-    reexported = read_lidc_roi(path, "1", image([0, 1, 2], sops=False))
+    reexported = read_lidc_roi(path, "1", image([0, 1, 2], sops=False), accept=FRAME)
     assert len(reexported.notes) == 2
     moved = write(tmp_path, [[Nodule([square(0, 10, k=1, z=SPACING + 0.1)])]], series="1.9.9")
     with pytest.raises(

@@ -159,6 +159,9 @@ def kinds() -> set[str]:
 def _values(value: ast.expr, function: ast.FunctionDef) -> set[str]:
     if isinstance(value, ast.Constant):
         return {str(value.value)}
+    if isinstance(value, ast.Attribute):  # another error's, passed on
+        assert value.attr == "kind"
+        return set()
     assert isinstance(value, ast.Name)
     choices = [
         node.value
