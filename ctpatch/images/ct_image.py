@@ -20,8 +20,8 @@ from .units import check_units, units_of
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
-TISSUE_HU = (-900, 2000)
-"""Padding in this range is a tissue's value: whether such a pixel is padding or the patient, nothing tells."""
+TISSUE_HU, METAL_HU = (-900, 2000), 3071
+"""Padding in this range, or of the HU of metal in 12 bits: whether such a pixel is the patient, nothing tells."""
 MEASURES = ("KVP", "SliceThickness", "TriggerTime")
 """Elements that are one number, however many decimals it is written with."""
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
@@ -36,10 +36,20 @@ class StoredFormat:
     high: int
     signed: bool
 
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Lowest and highest stored value."""
+        lowest = -(1 << (self.stored - 1)) if self.signed else 0
+        return lowest, lowest + (1 << self.stored) - 1
+
+    def words(self, container: NDArray[Any]) -> NDArray[Any]:
+        """Containers as whole numbers, all of their bits."""
+        return container.view(f"i{container.itemsize}") if self.signed else container
+
     def values(self, container: NDArray[Any]) -> NDArray[Any]:
         """Stored values of containers: bits outside BitsStored (overlays, no sign extension) do not count."""
         if self.stored == self.allocated:
-            return container.view(f"i{container.itemsize}") if self.signed else container
+            return self.words(container)
         bits = (container.astype(np.int64) >> (self.high + 1 - self.stored)) & ((1 << self.stored) - 1)
         return bits - ((bits >> (self.stored - 1)) << self.stored) if self.signed else bits
 
@@ -84,6 +94,11 @@ class Slice:
         text = self.own.get(keyword) or self.header.text(keyword)
         return plain_number(text) if keyword in MEASURES else text
 
+    def read_sample(self) -> NDArray[np.float64]:
+        """HU of every second row and column, padding as it is stored."""
+        stored = self.format.values(self._containers((0, self.shape[0]))[::2, ::2])
+        return stored * self.slope + self.intercept
+
     def same_pixels(self, other: Slice) -> bool:
         """Whether another slice has the same values in every pixel."""
         if (self.slope, self.intercept, self.shape) != (other.slope, other.intercept, other.shape):
@@ -99,18 +114,23 @@ class Slice:
         InputError
             When the pixel data is cut off, or a pixel has a declared padding value that is a tissue's.
         """
-        stored = self.format.values(self._containers(rows)[:, slice(*columns)])
+        containers = self._containers(rows)[:, slice(*columns)]
+        stored = self.format.values(containers)
         hu = stored.astype(np.float64) * self.slope + self.intercept
         if self.padding is None:
             return clean_hu(hu)
-        padding = (stored >= self.padding[0]) & (stored <= self.padding[1])
-        doubtful = hu[padding & (hu > TISSUE_HU[0]) & (hu <= TISSUE_HU[1])]
+        low, high = self.padding
+        padding = (stored >= low) & (stored <= high)
+        doubtful = hu[padding & ((hu > TISSUE_HU[0]) & (hu <= TISSUE_HU[1]) | (hu == METAL_HU))]
         if len(doubtful):
             found = (
                 f"PixelPaddingValue means {doubtful[0]:g} HU, which {len(doubtful)} pixels where patches are cut have"
             )
             do = "mend the header, or put padding into the column accept to keep them as they are"
             raise InputError(found, do, self.path, kind="padding")
+        if low < self.format.bounds[0] or high > self.format.bounds[1]:  # padding that BitsStored has no room for
+            words = self.format.words(containers)
+            padding |= (words >= low) & (words <= high)
         return clean_hu(hu, padding)
 
     def _containers(self, rows: tuple[int, int]) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from ..geometry import (
     orthonormal_axes,
     position_tolerance,
 )
-from .ct_image import Slice, read_slice
+from .ct_image import Slice, StoredFormat, read_slice
 from .enhanced_ct import check_concatenation, read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, join_series, read_folder
 from .image import Box, Fault, Person, patient_digest
@@ -41,8 +41,9 @@ from .stacks import (
     without_doubles,
     without_repeats,
 )
-from .units import has_lost_intercept
+from .units import LOST_INTERCEPT, has_lost_intercept
 
+TAKE_OUT = "take out the images that do not belong to the stack"
 SPACING_TOLERANCE = 1e-5
 """Relative difference of two PixelSpacings that is rounding."""
 
@@ -147,27 +148,32 @@ def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> l
     enhanced = [header for header in headers if header.text("SOPClassUID") in ENHANCED_CT]
     if not enhanced:
         _check_rescale(headers, path)
-        return _scaled([read_slice(header, accept) for header in headers], accept)
+        return _in_hu([read_slice(header, accept) for header in headers], accept)
     if len(headers) > 1 or headers[0].text("ConcatenationUID"):
         check_concatenation(headers, path)
-    return _scaled([piece for header in enhanced for piece in read_frames(header, accept)], accept)
+    return _in_hu([piece for header in enhanced for piece in read_frames(header, accept)], accept)
 
 
-def _scaled(slices: list[Slice], accept: Set[str]) -> list[Slice]:
+def _in_hu(slices: list[Slice], accept: Set[str]) -> list[Slice]:
     """The slices, refused where they are HU + 1024 whose RescaleIntercept was lost on the way."""
-    scaled = any(piece.format.signed or (piece.slope, piece.intercept) != (1, 0) for piece in slices)
-    if not slices or scaled or "units" in accept:
-        return slices
-    middle = slices[len(slices) // 2]
-    try:
-        hu = middle.read_hu((0, middle.shape[0]), (0, middle.shape[1]))
-    except InputError:  # it is damaged: told of where a patch needs it
-        return slices
-    if has_lost_intercept(hu):
-        found = "RescaleIntercept is 0 and the pixels look like HU + 1024 (air at 0 to 200, tissue about 1050)"
-        do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
-        raise InputError(found, do, middle.path, kind="units")
+    alike: dict[tuple[float, StoredFormat], list[Slice]] = {}
+    for piece in slices:
+        if piece.intercept == 0 and "units" not in accept:
+            alike.setdefault((piece.slope, piece.format), []).append(piece)
+    for pieces in alike.values():
+        middle = pieces[len(pieces) // 2]
+        if _lost_intercept(middle):
+            found = f"RescaleIntercept is 0 and the pixels {LOST_INTERCEPT}"
+            do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
+            raise InputError(found, do, middle.path, kind="units")
     return slices
+
+
+def _lost_intercept(piece: Slice) -> bool:
+    try:
+        return has_lost_intercept(piece.read_sample())
+    except InputError:  # it is damaged: told of where a patch needs it
+        return False
 
 
 def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path: Path) -> CTSeries:
@@ -238,7 +244,10 @@ def _check_alike(slices: Sequence[Slice], lowest: Slice, path: Path) -> None:
             (usual, n), *_, (odd, m) = counts.most_common()
             name = next(piece.path.name for piece in slices if of(piece) == odd)
             found = f"{what} {odd} in {m} images ({name}) but {usual} in {n}"
-            raise InputError(found, "take out the images that do not belong to the stack", path)
+            raise InputError(found, TAKE_OUT, path)
+    if (several := len({piece.header.text("PatientID").strip() for piece in slices})) > 1:
+        found = f"the images of its series have {several} PatientIDs"
+        raise InputError(found, "take out those of the other patient", path)
 
 
 def _near(spacing: Sequence[float], other: Sequence[float]) -> bool:
@@ -257,7 +266,7 @@ def _common_axes(slices: Sequence[Slice], lowest: Slice, path: Path) -> Floats:
         moved = float(np.linalg.norm(corner)) / min(lowest.spacing)
         if moved >= ORIENTATION_TOLERANCE_PX:
             found = f"ImageOrientationPatient of {piece.path.name!r} moves its far corner by {moved:.3g} px"
-            raise InputError(found, "take out the images that do not belong to the stack", path)
+            raise InputError(found, TAKE_OUT, path)
     return axes
 
 

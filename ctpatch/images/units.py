@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 MAPS = frozenset(
     {"IODINE", "MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY", "ZEFF", "RHO"}
     | {"CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "TMAX", "T_TEST", "Z_SCORE", "STD_DEVIATION", "VELOCITY"}
+    | {"ADDITION", "SUBTRACTION", "MULTIPLICATION", "DIVISION"}
 )
 """Values of ImageType and FrameType of maps (PS3.3 C.8.15.2.1.1, C.8.16.1, C.8.19.2), and names that scanners add."""
 _HOUNSFIELD = ("[HNSF'U]", "HU", "HOUNSFIELD UNIT")
 MAPPING = "RealWorldValueMappingSequence"
+LOST_INTERCEPT = "look like HU + 1024 (air at 0 to 200, tissue about 1050)"
 ACCEPT = "give the series in HU, or put units into the column accept"
 
 
@@ -56,7 +58,7 @@ def check_units(header: Header, kind: str, types: Iterable[str] = (), mapped: It
         raise InputError(found, ACCEPT, header.path, kind="units")
 
 
-def has_lost_intercept(hu: NDArray[np.float32]) -> bool:
+def has_lost_intercept(hu: NDArray[np.floating]) -> bool:
     """Whether a slice is a CT's in HU + 1024: air at 0 to 200 and soft tissue about 1,050, and little in between.
 
     Both are a tenth of the slice or more, and three times as frequent per HU as what lies between. In HU, a tenth of a

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, located
 from ..geometry import SliceStack
-from .image import NOBODY, Box, Fault, Person, clean_hu
+from .image import AIR, NOBODY, Box, Fault, Person, clean_hu
+from .units import LOST_INTERCEPT, has_lost_intercept
 from .volume_header import COPY_AGAIN, SAVE_AGAIN, Layout, read_metaimage, read_nifti, read_nrrd
 from .voxel_grid import LPS, Grid, Reorder
 
@@ -30,6 +31,7 @@ MAX_DEFLATE = 1032
 """Deflate shrinks no further (zlib.net/zlib_tech.html): a file that declares more is cut off or forged."""
 AIR_BELOW_HU = -200
 """A CT in HU has a value below this: there is air, in or around every patient."""
+GIVE_HU = "give the volume in HU, or put units into the column accept if it is"
 MIN_LEVELS = 256
 """A CT in HU has at least so many different values; one windowed to a picture has fewer."""
 MAX_INFLATED = 2**32
@@ -248,22 +250,23 @@ def _notes(accept: Set[str]) -> tuple[str, ...]:
 def _check_units(file: VolumeFile) -> None:
     """Refuse a volume whose values are no HU: HU + 1024, a picture of a window, or normalised.
 
-    Slice by slice from the middle, and only until it is seen to be HU.
+    Slice by slice from the middle, and only until it is seen to be HU. Values below air's are a scanner's padding.
     """
     lowest, levels = math.inf, np.empty(0)
     middle = len(file.stored) // 2
     for k in [*range(middle, len(file.stored)), *range(middle)]:
         with np.errstate(all="ignore"):
             plane = np.asarray(file.values(file.stored[k]), np.float64)
-        if (finite := plane[np.isfinite(plane)]).size:
-            lowest = min(lowest, float(finite.min()))
+        if k == middle and has_lost_intercept(plane):
+            raise InputError(f"the voxels {LOST_INTERCEPT}", GIVE_HU, file.path, kind="units")
+        finite = plane[np.isfinite(plane)]
+        lowest = min(lowest, float(finite.min(initial=math.inf, where=finite >= AIR)))
         if len(levels) < MIN_LEVELS:
             levels = np.union1d(levels, finite)
         if lowest < AIR_BELOW_HU and len(levels) >= MIN_LEVELS:
             return
     what = f"no value below {AIR_BELOW_HU}" if lowest >= AIR_BELOW_HU else f"only {len(levels)} different values"
-    do = "give the volume in HU, or put units into the column accept if it is"
-    raise InputError(f"{what}: it does not look like a CT in HU", do, file.path, kind="units")
+    raise InputError(f"{what}: it does not look like a CT in HU", GIVE_HU, file.path, kind="units")
 
 
 @contextmanager

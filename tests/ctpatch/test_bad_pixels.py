@@ -504,6 +504,22 @@ def test_39_40_padding_becomes_air_before_it_is_interpolated(tmp_path: Path, sig
     assert store.hu.max() <= np.rint(awkward.hu()).max()
 
 
+def test_39_padding_that_bits_stored_have_no_room_for(tmp_path: Path) -> None:
+    """-2000 as 63536 in 12 bits of 16, which decoders cut down to 2096: +1072 HU."""
+
+    def edit(dataset: pydicom.Dataset, _: int) -> None:
+        words = np.frombuffer(dataset.PixelData, "<u2").reshape(awkward.SHAPE[1:]).copy()
+        words[:, :17] = 63536
+        dataset.PixelData = words.tobytes()
+        dataset.PixelPaddingValue = 63536
+
+    values = np.rint(np.random.default_rng(0).normal(40, 10, awkward.SHAPE))
+    awkward.case(tmp_path, hu=values, slope=1, bits_stored=12, edit=edit)
+    hu = awkward.built(tmp_path).hu
+    assert hu.max() < 100
+    assert (hu == -1024).any()
+
+
 def test_39_padding_of_one_slice_is_its_own(tmp_path: Path) -> None:
     """Another PixelPaddingValue in each slice, each a value that is lung in the others."""
     values = np.full(awkward.SHAPE, -1000.0) + np.arange(16)[:, None, None]

@@ -130,6 +130,13 @@ def test_an_attribute_that_differs_between_slices_is_refused(tmp_path: Path) -> 
         read_series(tmp_path)
 
 
+def test_two_patients_in_one_series_are_refused_without_their_names(tmp_path: Path) -> None:
+    synthetic.write_series(tmp_path, np.zeros((3, 4, 5)), edit=lambda d, k: setattr(d, "PatientID", f"Doe{k == 1:d}"))
+    with pytest.raises(InputError, match="the images of its series have 2 PatientIDs") as caught:
+        read_series(tmp_path)
+    assert "Doe" not in str(caught.value)
+
+
 @pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SeriesInstanceUID"])
 def test_an_identity_that_is_missing_is_refused(tmp_path: Path, keyword: str) -> None:
     series = synthetic.write_series(tmp_path, np.zeros((3, 4, 5)))
