@@ -145,6 +145,8 @@ def read_row(row: Row, recipe: Recipe) -> tuple[Image, DrawnROI | VoxelROI | Non
     """
     if row.mask is None:
         return read_image(row), None
+    if row.mask == row.image:
+        raise InputError("the mask is the image itself", "give the lesion's contours or mask", row.mask)
     mask = open_mask(row.mask)
     if row.center is not None:
         return read_image(row, mask.references()), None

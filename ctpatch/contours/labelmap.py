@@ -51,16 +51,16 @@ class LabelMap:
         """
         file, stack = open_volume(self.path, layered=True), image.stack
         grid, reorder = file.grid.towards(stack.axes)
-        single = grid.size[2] == 1  # cut down to one slice: an empty one above gives it a spacing
-        grid = replace(grid, size=(*grid.size[:2], 2)) if single else grid
+        i, j, k = (max(n, 2) for n in grid.size)  # cut down to one slice, row or column: an empty one more beside it
+        added = [(0, more - n) for more, n in zip((k, j, i), grid.size[::-1], strict=True)]
+        grid = replace(grid, size=(i, j, k))
         with located(self.path):
             source = grid.stack()
             place = place_of(source, stack)
             if place is None and "resample" not in accept:
                 raise wrong_grid(source, stack)
             name, value, stored = self._chosen(file, roi)
-            voxels = reorder(_where(file, stored, value))
-            voxels = np.pad(voxels, ((0, int(single)), (0, 0), (0, 0)))
+            voxels = np.pad(reorder(_where(file, stored, value)), added)
             if not voxels.any():
                 raise InputError(f"segment {name!r} is empty", "name another one in `roi`, or leave the row out")
             if place and within(voxels, place, stack):

@@ -96,7 +96,10 @@ def split_by(slices: Sequence[Slice], positions: Floats, groups: Groups) -> str:
         return next((keyword for keyword, values in told if _within_each_other(values, positions)), "")
     sizes = [len(group) for group in groups]  # an image of one of the stacks may be missing
     whole = sizes.count(max(sizes)) >= _MOST * len(groups)
-    return next((k for k in _SPLITTERS if whole and _tells_apart(k, groups, slices)), "")
+    telling = [k for k in _SPLITTERS if whole and _tells_apart(k, groups, slices)]
+    # a value for each stack before one for each image, as the time of a scanner that writes it slice by slice
+    few = [k for k in telling if len({piece.told(k) for piece in slices}) == max(sizes)]
+    return (few or telling or [""])[0]
 
 
 def referred(slices: Sequence[Slice], keyword: str, sop_uids: frozenset[str]) -> list[Slice]:
@@ -118,7 +121,8 @@ def refuse_stacks(slices: Sequence[Slice], groups: Groups, keyword: str, path: P
         if keyword:
             told = f"{_shown(keyword, Counter(piece.told(keyword) for piece in slices))} tells them apart"
         found = f"{len(groups)} positions with {'' if len(sizes) == 1 else 'up to '}{max(sizes)} images each: {told}"
-        raise InputError(found, CHOOSE if keyword else "give a folder with one of them", path, kind="two-stacks")
+        do = CHOOSE if keyword in _SPLITTERS[:-1] else "give a folder with one of them"
+        raise InputError(found, do, path, kind="two-stacks")
 
 
 def without_doubles(

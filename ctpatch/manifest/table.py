@@ -18,7 +18,7 @@ from typing import TextIO, TypeVar
 
 from ..errors import InputError, Problems
 from .rows import ACCEPTED, Row
-from .text import NUMBER, is_missing, quoted
+from .text import NUMBER, SHORTENED, is_missing, quoted
 
 COLUMNS = (
     *("patient_id", "lesion_id", "image", "mask", "roi", "series_uid", "acquisition"),
@@ -237,6 +237,9 @@ def _draft(line: int, cells: Sequence[str], columns: Columns, root: Path) -> tup
 def _patient_id(text: str) -> str:
     if is_missing(text):
         raise InputError(f"patient_id is {quoted([text]) if text else 'blank'}", "give the patient's pseudonym")
+    if SHORTENED.fullmatch(text):
+        found = f"patient_id {quoted([text])} is a long number that a spreadsheet has shortened"
+        raise InputError(found, "format the column as text and type the ids again")
     return text
 
 

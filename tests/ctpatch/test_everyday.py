@@ -119,6 +119,27 @@ def test_172_of_two_phases_at_the_same_positions_the_named_one(tmp_path: Path, a
     awkward.assert_linear(store, ct, origin=raised)
 
 
+def test_172_contours_choose_between_energies_though_each_image_has_its_time(tmp_path: Path) -> None:
+    ct = awkward.case(tmp_path)
+    for k, path in enumerate(ct.paths):
+        edited(path, lambda d, k=k: (setattr(d, "KVP", 80), setattr(d, "AcquisitionTime", f"1000{k:02}")))
+    add_stack(ct, POSITIONS, 100, KVP=140)
+    for k, path in enumerate(sorted(set(ct.folder.iterdir()) - set(ct.paths))):
+        edited(path, lambda d, k=k: setattr(d, "AcquisitionTime", f"1001{k:02}"))
+    store = awkward.built(tmp_path)
+    awkward.assert_linear(store, ct)
+    assert "the series holds several stacks; that of KVP 80, which the contours refer to, is used" in store.notes
+
+
+def test_172_what_cannot_be_named_is_not_advised(tmp_path: Path) -> None:
+    """Only InstanceNumber tells them apart, image by image: no cell can hold that."""
+    ct = awkward.case(tmp_path)
+    add_stack(ct, POSITIONS, 100)
+    for k, path in enumerate(sorted(set(ct.folder.iterdir()) - set(ct.paths))):
+        edited(path, lambda d, k=k: setattr(d, "InstanceNumber", 100 + k))
+    refused(tmp_path, "16 positions with 2 images each: InstanceNumber", "^give a folder with one of them$", path="ct")
+
+
 @pytest.mark.parametrize("acquisition", ["80", "140"])
 @pytest.mark.parametrize("where", ["KVP", "FrameAcquisitionNumber"])
 def test_172_of_two_energies_in_one_enhanced_file_the_named_one(tmp_path: Path, acquisition: str, where: str) -> None:
@@ -443,6 +464,36 @@ def test_162_a_series_of_hu_and_1024_whose_intercept_was_lost(tmp_path: Path, fo
     assert np.array_equal(awkward.built(tmp_path, accept="units").hu, np.where(right == -1024, right, right + 1024))
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_162_signed_pixels_of_hu_and_1024(tmp_path: Path, padded: bool) -> None:
+    """As GE writes them, with -2000 outside its field of view."""
+    outside = np.zeros(awkward.SHAPE, bool)
+    outside[:, :6] = padded
+    options = {"slope": 1, "signed": True, "padding_mask": outside, "padding_value": -2000}
+    awkward.case(tmp_path, hu=body() + 1024, intercept=0, **options)
+    awkward.refused(tmp_path, r"RescaleIntercept is 0 and the pixels look like HU \+ 1024", "units")
+    awkward.case(tmp_path, hu=body(), intercept=0, **options)
+    assert np.median(awkward.built(tmp_path).hu) < 100
+
+
+def test_162_an_intercept_lost_in_some_slices(tmp_path: Path) -> None:
+    lost = np.isin(np.arange(awkward.SHAPE[0]), (6, 7, 8))
+    stored = np.where(lost[:, None, None], body() + 1024, body())
+    awkward.case(tmp_path, hu=stored, slope=1, intercept=np.where(lost, 0, -1024))
+    awkward.refused(tmp_path, r"RescaleIntercept is 0 and the pixels look like HU \+ 1024", "units")
+
+
+@pytest.mark.parametrize("name", ["image.nii.gz", "image.nrrd"])
+@pytest.mark.parametrize("air", [True, False])
+def test_162_a_volume_of_hu_and_1024_around_which_is_padding(tmp_path: Path, name: str, air: bool) -> None:
+    raw = body() + 1024 if air else np.maximum(body() + 1024, 900)
+    raw[:, :6] = -2000
+    awkward.case(tmp_path)
+    write_volume(tmp_path / name, raw)
+    found = r"the voxels look like HU \+ 1024" if air else "no value below -200: it does not look like a CT in HU"
+    assert re.search(found, awkward.refused_when_built(tmp_path, image=name))
+
+
 @pytest.mark.parametrize("hu", [np.linspace(0, 1200, 9999), np.linspace(0, 4095, 9999), np.full(9999, 40)])
 def test_162_what_else_has_no_negative_values_is_none_such(hu: np.ndarray) -> None:
     assert not has_lost_intercept(hu)
@@ -450,7 +501,7 @@ def test_162_what_else_has_no_negative_values_is_none_such(hu: np.ndarray) -> No
     assert has_lost_intercept(body() + 1024)
 
 
-TISSUE_PADDING = {"water": 0, "fat": -100, "bone": 400, "range": (-1100, -400)}
+TISSUE_PADDING = {"water": 0, "fat": -100, "bone": 400, "metal": 3071, "range": (-1100, -400)}
 
 
 @pytest.mark.parametrize("kind", TISSUE_PADDING)
@@ -589,3 +640,17 @@ def test_a_cut_off_file_that_is_named_like_the_slices_is_refused(tmp_path: Path,
     path = ct.folder / names.format(200)
     path.write_bytes(b"DI")
     refused(tmp_path, "2 bytes, cut off|not readable as DICOM", path=f"ct/{path.name}")
+
+
+def test_162_an_image_is_no_mask_of_itself(tmp_path: Path) -> None:
+    awkward.case(tmp_path)
+    write_volume(tmp_path / "ct.nii.gz", body())
+    refused(
+        tmp_path,
+        "the mask is the image itself",
+        "contours or mask",
+        path="ct.nii.gz",
+        image="ct.nii.gz",
+        mask="ct.nii.gz",
+        roi="1",
+    )

@@ -113,6 +113,16 @@ def test_170_cut_down_to_one_slice(tmp_path: Path) -> None:
     computed(tmp_path, ct, lesion_voxels([7]), mask="m.nrrd")
 
 
+@pytest.mark.parametrize(
+    ("low", "high"), [((5, 13, 20), (9, 20, 21)), ((5, 13, 20), (9, 14, 29)), ((10, 26, 28), (11, 27, 29))]
+)
+def test_170_cut_down_to_one_column_row_or_voxel(tmp_path: Path, low: Any, high: Any) -> None:
+    ct = awkward.series(tmp_path)
+    cut_out(tmp_path / "m.nrrd", low, high)
+    voxels = lesion_voxels(*(range(a, b) for a, b in zip(low, high, strict=True)))
+    computed(tmp_path, ct, voxels, mask="m.nrrd")
+
+
 @pytest.mark.parametrize("iop", [synthetic.CORONAL, synthetic.SAGITTAL])
 def test_170_cut_out_of_another_orientation(tmp_path: Path, iop: Any) -> None:
     ct = awkward.series(tmp_path, iop=iop)
