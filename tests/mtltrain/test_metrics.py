@@ -272,3 +272,33 @@ def test_type_one_error_is_nominal(clustered):
         rejected += [compare_auc(*scores, truth, patient)[1] < 0.05, mcnemar(*right, patient) < 0.05]
     assert 0.03 <= rejected[0] / 600 <= 0.07
     assert 0.01 <= rejected[1] / 600 <= 0.06  # exact, so at most nominal
+
+
+@pytest.mark.parametrize(("patients", "told"), [(2, False), (9, False), (10, True), (40, True)])
+def test_of_few_patients_with_several_lesions_there_is_no_interval(patients, told):
+    """By simulation: with five patients of five lesions a test at 0.05 errs in one of eight cohorts."""
+    rng = np.random.default_rng(0)
+    truth, cluster = np.arange(80) % 2 == 0, np.arange(80) % patients
+    first, second = rng.normal(truth, 1), rng.normal(truth, 1)
+    hits = rng.uniform(size=80) < 0.7
+    estimates = [auc(first, truth, cluster), compare_auc(first, second, truth, cluster)[0]]
+    estimates += [proportion(hits, cluster), average(first, cluster)]
+    for estimate in estimates:
+        assert (estimate.low is not None) == told
+        assert estimate.reason == ("" if told else f"lesions of {patients} patients only")
+    assert (compare_auc(first, second, truth, cluster)[1] is not None) == told
+
+
+def test_a_variance_that_is_rounding_is_none():
+    """Patients whose shares cancel, but for the last bits of what was divided before it was added."""
+    first, second = [0, 0, 0, 1, 0, 1], [0, 1, 1, 2, 0, 1]
+    truth, cluster = np.array([1, 0, 1, 0, 1, 1], bool), np.array([0, 0, 0, 1, 1, 1])
+    blocks = range(5)  # ten patients
+    parts = [np.concatenate([np.asarray(part) for _ in blocks]) for part in (first, second, truth)]
+    patients = np.concatenate([cluster + 2 * block for block in blocks])
+    difference, p = compare_auc(*parts, patients)
+    assert difference.value == pytest.approx(0.25)
+    if difference.low is None:
+        assert (p, difference.reason) == (None, "DeLong's variance is zero")
+    else:
+        assert difference.high - difference.low > 1e-3
