@@ -8,38 +8,39 @@ Decis. Making 26:565 (2006), for net benefit.
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logit
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.metrics import roc_curve
-from statsmodels.genmod.families import Binomial
-from statsmodels.genmod.generalized_linear_model import GLM
-from statsmodels.tools.sm_exceptions import ModelWarning
 
-from .metrics import Estimate, average, proportion
+from .metrics import Z95, Estimate, average, few_patients, proportion
 
 Floats = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
-"""Probabilities of 0 and 1 have no logit; they count as this far from it."""
+"""Probabilities of 0 and 1 have no logit; they, and what is nearer to them than this, count as this far from it."""
+EXTREME = 36.0
+"""Log odds beyond which a probability is 0 or 1 but for `EPSILON`."""
+SOLVED = 1e-6
+"""How near to zero a likelihood's slope is at its top, and how much it must be curved there, per lesion."""
 
 THRESHOLDS = np.arange(1, 100) / 100
 """Threshold probabilities of the decision curve."""
-
-FEWEST_CLUSTERS = 10
-"""Patients below which errors that are clustered by patient are far too small (Cameron & Miller, J. Human Resources
-50:317, 2015), and of a single one undefined."""
 
 PER_BIN, MOST_BINS = 10, 10
 """Lesions in a bin of the reliability curve, at least, and bins, at most."""
 
 
-def calibration(score: ArrayLike, truth: ArrayLike, patients: ArrayLike | None = None) -> dict[str, Any]:
+def calibration(
+    score: ArrayLike, truth: ArrayLike, patients: ArrayLike | None = None, rest: ArrayLike | None = None
+) -> dict[str, Any]:
     """How far probabilities are from frequencies.
 
     Parameters
@@ -49,23 +50,27 @@ def calibration(score: ArrayLike, truth: ArrayLike, patients: ArrayLike | None =
     truth : bool array, shape (lesions,)
     patients : array, shape (lesions,), optional
         The patient of each lesion; where one recurs, errors are clustered by patient. Default: all differ.
+    rest : array, shape (lesions,), optional
+        Probability of all other classes, which next to 0 says more than 1 - score. Default: 1 - score.
 
     Returns
     -------
     dict
         - brier: mean squared error of the probability; percentiles of a patient bootstrap
         - intercept: calibration in the large, a of logit P(truth) = a + logit(score); 0 is right; without an interval,
-          as the slope, where patients recur and are fewer than `FEWEST_CLUSTERS`
+          as the slope, where patients recur and are fewer than `metrics.FEWEST_CLUSTERS`
         - slope: b of logit P(truth) = a + b logit(score); 1 is right, less is overconfident
         - bins: list of {predicted (mean score), observed (share of the class, an estimate), lesions}, bins of equal
           numbers of lesions: the reliability curve
     """
     p, true = np.asarray(score, np.float64), np.asarray(truth, bool)
     who = np.arange(len(true)) if patients is None else np.asarray(patients)
+    against = 1 - p if rest is None else np.asarray(rest, np.float64)
+    odds = np.log(p.clip(EPSILON, 1)) - np.log(against.clip(EPSILON, 1))
     return {
         "brier": average((p - true) ** 2, who),
-        "intercept": _recalibrated(p, true, who, slope=False),
-        "slope": _recalibrated(p, true, who, slope=True),
+        "intercept": _recalibrated(odds, true, who, slope=False),
+        "slope": _recalibrated(odds, true, who, slope=True),
         "bins": reliability(p, true, who),
     }
 
@@ -123,32 +128,75 @@ def net_benefit(score: ArrayLike, truth: ArrayLike) -> Floats:
     return benefit
 
 
-def _recalibrated(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *, slope: bool) -> Estimate:
-    """Intercept, or slope, of the logistic regression of the truth on the score's logit."""
+def _recalibrated(x: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *, slope: bool) -> Estimate:
+    """Intercept, or slope, of the logistic regression of the truth on the log odds `x`."""
     if true.all() or not true.any():
         return Estimate(None, reason="a class has no test lesion")
-    x = logit(p.clip(EPSILON, 1 - EPSILON))
     if slope and np.ptp(x) == 0:
         return Estimate(None, reason="all lesions have one probability")
     if slope and (x[true].min() >= x[~true].max() or x[true].max() <= x[~true].min()):
         return Estimate(None, reason="the probabilities separate the classes")  # the likelihood has no maximum
-    ones = np.ones_like(x)
+    offset = np.zeros_like(x) if slope else x
+    model = _Logistic(np.column_stack([np.ones_like(x), x] if slope else [np.ones_like(x)]), offset, true.astype(float))
+    best = model.solved()
+    if best is None or np.mean(np.abs(x) > EXTREME) > 0.5:
+        return Estimate(None, reason="nearly all probabilities are 0 or 1")
     cluster = np.unique(patients, return_inverse=True)[1]
-    count = int(cluster.max()) + 1
-    recurs = count < cluster.size
-    few = f"lesions of {count} patients only" if recurs and count < FEWEST_CLUSTERS else ""
-    how = {"cov_type": "cluster", "cov_kwds": {"groups": cluster}} if recurs and not few else {}
-    model = GLM(true.astype(float), np.column_stack([ones, x]) if slope else ones, Binomial(), None if slope else x)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", ModelWarning)  # no convergence
-            warnings.simplefilter("error", RuntimeWarning)
-            fitted = model.fit(**how)
-            low, high = np.asarray(fitted.conf_int())[-1]
-    except (ModelWarning, RuntimeWarning, np.linalg.LinAlgError):
-        return Estimate(None, reason="the logistic regression does not converge")
-    value = float(fitted.params[-1])
-    return Estimate(value, reason=few) if few else Estimate(value, float(low), float(high))
+    value = float(best[-1])
+    if few := few_patients(cluster):
+        return Estimate(value, reason=few)
+    half = Z95 * math.sqrt(model.covariance(best, cluster)[-1, -1])
+    return Estimate(value, value - half, value + half)
+
+
+@dataclass(frozen=True, eq=False)
+class _Logistic:
+    """A logistic regression of `y` on `design` (lesions, coefficients) with an offset.
+
+    By a trust region, and with its errors computed here: where many probabilities are near 0 or 1 the usual iteration
+    of weighted least squares (statsmodels 0.14) runs away, and its clustered errors divide by zero.
+    """
+
+    design: Floats
+    offset: Floats
+    y: Floats
+
+    def solved(self) -> Floats | None:
+        """The most likely coefficients; None where the likelihood hardly depends on them."""
+        start = np.zeros(self.design.shape[1])
+        how = {"method": "trust-exact", "jac": self._gradient, "hess": self._information, "options": {"gtol": 1e-9}}
+        best = np.asarray(minimize(self._loss, start, **how).x)
+        size = np.abs(self.design).sum(axis=0)
+        curved = np.linalg.eigvalsh(self._information(best) / np.outer(size, size))[0] > SOLVED / len(self.y)
+        return best if curved and (np.abs(self._gradient(best)) <= SOLVED * size).all() else None
+
+    def covariance(self, beta: Floats, cluster: NDArray[np.int64]) -> Floats:
+        """Of the coefficients: the information's inverse; where a patient recurs the sandwich of patients' scores.
+
+        With the usual factor for few clusters (Cameron & Miller, J. Human Resources 50:317, 2015).
+        """
+        inverse = np.asarray(np.linalg.inv(self._information(beta)), np.float64)
+        (n, k), groups = self.design.shape, int(cluster.max()) + 1
+        if groups == n:
+            return inverse
+        scores = self.design * (self.y - self._chance(beta))[:, None]
+        summed = np.array([np.bincount(cluster, column) for column in scores.T])
+        factor = groups / (groups - 1) * (n - 1) / (n - k)
+        return np.asarray(factor * inverse @ (summed @ summed.T) @ inverse)
+
+    def _chance(self, beta: Floats) -> Floats:
+        return np.asarray(expit(self.design @ beta + self.offset))
+
+    def _loss(self, beta: Floats) -> float:
+        eta = self.design @ beta + self.offset
+        return float(np.logaddexp(0, eta).sum() - self.y @ eta)
+
+    def _gradient(self, beta: Floats) -> Floats:
+        return np.asarray(self.design.T @ (self._chance(beta) - self.y))
+
+    def _information(self, beta: Floats) -> Floats:
+        chance = self._chance(beta)
+        return np.asarray((self.design.T * (chance * (1 - chance))) @ self.design)
 
 
 def reliability(p: Floats, true: NDArray[np.bool_], patients: NDArray[Any]) -> list[dict[str, Any]]:

@@ -157,3 +157,31 @@ def test_net_benefit_by_counting():
     assert everyone == pytest.approx(share - (1 - share) * THRESHOLDS / (1 - THRESHOLDS))
     assert (net_benefit(np.zeros(60), truth) == 0).all()
     assert np.isnan(net_benefit([], [])).all()
+
+
+@pytest.mark.parametrize("sd", [3, 15, 25])
+@pytest.mark.parametrize("clustered", [False, True])
+def test_saturated_probabilities_have_the_intercept_that_solves_its_equation(sd, clustered):
+    """statsmodels' GLM gives 7e14 for some of these, and says that it has converged."""
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        truth = rng.random(40) < 0.5
+        z = np.clip(rng.normal(size=40) * sd + np.where(truth, sd, -sd), -35.9, 35.9)
+        patients = np.arange(40) // 2 if clustered else np.arange(40)
+        found = calibration(expit(z), truth, patients, expit(-z))["intercept"]
+        root = brentq(lambda a, z=z, truth=truth: (truth - expit(a + z)).sum(), -80, 80)
+        assert found.value == pytest.approx(root, abs=1e-4)
+        if not clustered:
+            error = 1 / np.sqrt((expit(root + z) * expit(-root - z)).sum())
+            assert found.high - found.low == pytest.approx(2 * 1.959964 * error, rel=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_where_most_probabilities_are_0_or_1_there_is_no_calibration(share):
+    rng = np.random.default_rng(0)
+    truth = rng.random(50) < 0.5
+    sure = np.arange(50) < share * 50
+    score = np.where(sure, np.where(rng.random(50) < 0.8, truth, ~truth), rng.uniform(0.2, 0.8, 50))
+    found = calibration(score, truth)
+    for name in ("intercept", "slope"):
+        assert (found[name].value, found[name].reason) == (None, "nearly all probabilities are 0 or 1")
