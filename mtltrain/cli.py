@@ -179,6 +179,8 @@ def _pool(args: argparse.Namespace) -> None:
         write_csv(args.out / "predictions.csv", predictions)
         write_json(args.out / "metrics.json", metrics)
     print(f"{len(args.folders)} folds pooled: out-of-fold predictions\n\n{format_tables(metrics)}")
+    if missing := metrics["missing_folds"]:
+        print(f"\nNot every patient was tested: fold {', '.join(map(str, missing))} is in none of these folders.")
     print(
         "\nPooling takes the probabilities of different networks for comparable: compare with the folds' own figures."
     )

@@ -15,25 +15,28 @@ from numpy.typing import NDArray
 from ctpatch.store import InputError
 
 from .clinical import THRESHOLDS, calibration, net_benefit, operating_point, youden
-from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, proportion, ranking
+from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, others, proportion, ranking
 from .tables import read_json
 
 SCHEMA = "mtltrain-metrics-1"
 LESION = ["patient_id", "lesion_id"]
+INTERVAL = "symmetric on the logit scale; of a difference of AUCs on its own"
 METHODS = {
     False: {
         "auc": "DeLong",
+        "auc_interval": INTERVAL,
         "proportions": "Wilson",
         "auc_test": "paired DeLong",
         "test": "exact McNemar",
-        "calibration": "logistic regression (statsmodels); Brier score by patient bootstrap",
+        "calibration": "logistic regression; Brier score by patient bootstrap",
     },
     True: {
         "auc": "DeLong clustered by patient (Obuchowski)",
+        "auc_interval": INTERVAL,
         "proportions": "patient bootstrap (Wilson where no patient recurs)",
         "auc_test": "paired DeLong clustered by patient (Obuchowski)",
         "test": "exact McNemar with signs flipped per patient",
-        "calibration": "logistic regression clustered by patient (statsmodels); Brier score by patient bootstrap",
+        "calibration": "logistic regression, errors clustered by patient; Brier score by patient bootstrap",
     },
 }
 
@@ -53,9 +56,10 @@ class Scores:
     labels: NDArray[np.int64]
     runs: dict[str, dict[int, NDArray[np.float64]]]
 
-    def averaged(self, run: str) -> NDArray[np.float64]:
-        """Each lesion's probabilities averaged over the run's seeds."""
-        return np.mean(list(self.runs[run].values()), axis=0)
+    def averaged(self, run: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
+        """Each lesion's probabilities averaged over the run's seeds, or some of them."""
+        tables = self.runs[run]
+        return np.mean([tables[seed] for seed in (tables if seeds is None else seeds)], axis=0)
 
 
 def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
@@ -128,8 +132,9 @@ def evaluate(
           lesions, one per fold), accuracy, sensitivity, specificity (estimates on the test lesions)}; net_benefit: a
           value per threshold of the decision curve
         - decision_curve: {thresholds, all: class -> net benefit of calling every lesion so}
-        - tests: list of {first, second, auc_difference (estimate), p_auc, first_only, second_only (lesions that only
-          this run has right), p_mcnemar}, of the averaged probabilities, not adjusted for their number
+        - tests: list of {first, second, seeds, auc_difference (estimate), p_auc, first_only, second_only (lesions that
+          only this run has right), p_mcnemar}, of the probabilities averaged over the seeds that both runs have: an
+          average of five networks is better than one network, whatever they are. Not adjusted for their number
         - selection, flow: the rows passed in
         - auxiliary: list of {run, task, lesions, accuracy (estimate; of the level that most seeds predict, the smallest
           of equally many), over_seeds, majority (accuracy of always saying the training majority), p_mcnemar (against
@@ -147,7 +152,7 @@ def evaluate(
     folds = [(scores(part, names, "val"), scores(part, names)) for part in parts]
     starts = [start for start in ("tl", "ri") if {f"mtl-{start}", f"stl-{start}"} <= set(group.runs)]
     test = _tested(predictions, group, names)
-    return _plain(
+    return plain(
         {
             "schema": SCHEMA,
             "classes": names,
@@ -219,11 +224,13 @@ def _clinical(
 ) -> dict[str, Any]:
     """What `mtltrain.clinical` finds of a run; `folds` are the validation and the test lesions of each fold."""
     found: dict[str, Any] = {"calibration": {}, "operating_point": {}, "net_benefit": {}}
-    whole = one_vs_rest(group.averaged(run), group.labels, positive)
+    table = group.averaged(run)
+    whole = one_vs_rest(table, group.labels, positive)
+    rest = one_vs_rest(others(table), group.labels, positive)[0]
     sides = [[one_vs_rest(side.averaged(run), side.labels, positive) for side in fold] for fold in folds]
     for k, name in enumerate(_problems(names, positive)):
         score, truth = whole[0][k], whole[1][k]
-        found["calibration"][name] = calibration(score, truth, group.patients)
+        found["calibration"][name] = calibration(score, truth, group.patients, rest[k])
         found["net_benefit"][name] = list(net_benefit(score, truth))
         found["operating_point"][name] = operating_point(
             [
@@ -252,13 +259,16 @@ def spread(values: list[float | None]) -> dict[str, Any]:
 
 
 def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, Any]:
-    one, two = group.averaged(first), group.averaged(second)
+    seeds = [seed for seed in group.runs[first] if seed in group.runs[second]]
+    pair = {"first": first, "second": second, "seeds": seeds}
+    if not seeds:
+        undefined = Estimate(None, reason="no seed is in both")
+        return pair | {"auc_difference": undefined} | dict.fromkeys(["p_auc", "first_only", "second_only", "p_mcnemar"])
+    one, two = (group.averaged(run, seeds) for run in (first, second))
     ours, truth = one_vs_rest(ranking(one), group.labels, positive)
     difference, p = compare_auc(ours, one_vs_rest(ranking(two), group.labels, positive)[0], truth, group.patients)
     right, other = one.argmax(axis=1) == group.labels, two.argmax(axis=1) == group.labels
-    return {
-        "first": first,
-        "second": second,
+    return pair | {
         "auc_difference": difference,
         "p_auc": p,
         "first_only": (right & ~other).sum(),
@@ -291,7 +301,7 @@ def commonest(levels: pd.Series) -> float:
     return float(levels.astype(float).mode().iloc[0])
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What strict JSON would give back: Python's own values for numpy's and for estimates, and None for NaN."""
     return json.loads(json.dumps(value, default=_python), parse_constant=lambda _: None)
 

@@ -28,7 +28,7 @@ from ctpatch.store import (
 from ctpatch.store import Rendering as Constants
 
 FEW = 20
-"""Validation lesions of a class below which an AUC's standard error is 0.07 and more (Hanley & McNeil 1982, at 0.8)."""
+"""Validation lesions of a class below which an AUC's standard error is 0.05 and more (Hanley & McNeil 1982, at 0.8)."""
 
 UNKNOWN = -1
 """Class index of a label or level that is not known."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .clinical import THRESHOLDS, net_benefit, reliability
 from .compare import Scores
-from .metrics import one_vs_rest, roc_points
+from .metrics import one_vs_rest, ranking, roc_points
 from .tables import run_name
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,7 @@ def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
         axes.fill_between(GRID, *roc_band(score, truth, group.patients), color=_colour(run), alpha=0.15, linewidth=0)
         axes.plot(*roc_points(score, truth), label=label, **_style(run))
 
-    figure = _panels(metrics, group, draw, "lower right")
+    figure = _panels(metrics, group, draw, "lower right", of=ranking)
     for axes in figure.axes:
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     return figure
@@ -156,7 +156,12 @@ def _diagonal(axes: Axes, truth: NDArray[np.bool_]) -> None:
 
 
 def _panels(
-    metrics: Mapping[str, Any], group: Scores, draw: Draw, legend: Any, compared: Reference = _diagonal
+    metrics: Mapping[str, Any],
+    group: Scores,
+    draw: Draw,
+    legend: Any,
+    compared: Reference = _diagonal,
+    of: Callable[[Floats], Floats] = np.asarray,
 ) -> Figure:
     """A row per class that is told from the rest (one with two classes), a column per start (TL, RI): MTL and STL.
 
@@ -171,7 +176,9 @@ def _panels(
     for k, name in enumerate(names):
         for axes, start in zip(panels[k], starts, strict=True):
             mine = [run for run in runs if _start(run) == start]
-            shown = {run: [part[k] for part in one_vs_rest(group.averaged(run), group.labels, index)] for run in mine}
+            shown = {
+                run: [part[k] for part in one_vs_rest(of(group.averaged(run)), group.labels, index)] for run in mine
+            }
             truth = shown[mine[0]][1]
             if 0 < truth.sum() < truth.size:
                 compared(axes, truth)

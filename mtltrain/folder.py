@@ -90,6 +90,7 @@ def fit_folder(
             **_described(cohort, settings.backbone),
             "store": path.name,
             "recipe": store.recipe,
+            "fold": store.provenance.get("fold"),
         }
         config |= {"arch": list(archs), "seeds": list(seeds), "device": [settings.device]}
         config["selection"] = [line.line() for line in table]

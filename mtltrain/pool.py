@@ -12,7 +12,7 @@ import pandas as pd
 from ctpatch.store import InputError
 
 from . import Settings
-from .compare import evaluate, load_metrics, spread
+from .compare import evaluate, load_metrics, plain, spread
 from .data import alike
 from .tables import read_csv, read_json
 
@@ -36,8 +36,8 @@ def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
     Returns
     -------
     metrics : dict
-        As of `mtltrain.compare.evaluate`, with folds (their number), and over_folds in each run: name -> {values (one
-        per fold), mean, sd}.
+        As of `mtltrain.compare.evaluate`, with folds (their number), missing_folds (numbers, where the stores are folds
+        of `ctpatch build --fold`), and over_folds in each run: name -> {values (one per fold), mean, sd}.
     predictions : DataFrame
         All rows of the folders' `predictions.csv`, with fold: 1, 2, ...
 
@@ -56,11 +56,11 @@ def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
     predictions, auxiliary = (_joined(folders, name) for name in ("predictions.csv", "auxiliary.csv"))
     _refuse_shared_patients(predictions, folders)
     metrics = evaluate(predictions, alone[0]["classes"], alone[0]["positive"], auxiliary=auxiliary)
-    metrics["folds"] = len(folders)
+    metrics |= {"folds": len(folders), "missing_folds": _missing(folders)}
     for run, entry in metrics["runs"].items():
         each = [fold["runs"][run]["metrics"] for fold in alone]
         entry["over_folds"] = {name: spread([row[name]["value"] for row in each]) for name in entry["metrics"]}
-    return metrics, predictions
+    return plain(metrics), predictions
 
 
 def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
@@ -71,15 +71,32 @@ def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
 def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -> None:
     """Raise InputError unless the folders hold the same runs and seeds, made with the same settings."""
     made = [
-        {key: read_json(folder / "config.json").get(key) for key in SAME if key != "device"}
+        _made(read_json(folder / "config.json"))
         | {"runs and seeds": {run: sorted(entry["seeds"]) for run, entry in found["runs"].items()}}
         for folder, found in zip(folders, metrics, strict=True)
     ]
     for folder, one in zip(folders, made, strict=True):
         for key, value in one.items():
-            if value != made[0][key]:
-                found = f"made with {key} = {value}, {folders[0]} with {made[0][key]}"
+            if value != made[0].get(key):
+                found = f"made with {key} = {value}, {folders[0]} with {made[0].get(key)}"
                 raise InputError(found, "pool folds that were trained alike", folder)
+
+
+def _made(config: dict[str, Any]) -> dict[str, Any]:
+    """What folds have in common: settings, and the store's recipe but for what single rows accepted."""
+    recipe, fold = config.get("recipe") or {}, config.get("fold")
+    return (
+        {key: config.get(key) for key in SAME if key != "device"}
+        | {f"the store's {key}": value for key, value in recipe.items() if key != "rows"}
+        | {"the number of folds": fold[1] if fold else None}
+    )
+
+
+def _missing(folders: Sequence[Path]) -> list[int]:
+    """Folds of the cross-validation that are in none of the folders; empty where the stores do not say."""
+    folds = [read_json(folder / "config.json").get("fold") for folder in folders]
+    known = [fold for fold in folds if fold]
+    return sorted({*range(1, known[0][1] + 1)} - {number for number, _ in known}) if len(known) == len(folds) else []
 
 
 def _refuse_shared_patients(predictions: pd.DataFrame, folders: Sequence[Path]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ctpatch.store import guarded, replacing, unguarded
@@ -36,10 +37,16 @@ HEADS = {
 }
 """Column titles where they are not the key itself."""
 
+CLUSTERED = {"p_auc": "p (Obuchowski)", "p_mcnemar": "p (McNemar, by patient)"}
+"""Where a patient has several lesions."""
+
 CLINICAL, CALIBRATION = ("calibration", "operating_point", "net_benefit"), ("brier", "intercept", "slope")
 
 CALIBRATED = 100
 """Test lesions of each class below which calibration says little (Collins et al., Stat. Med. 35:214, 2016)."""
+
+LEVEL = 0.05
+"""p below which a difference is called one."""
 
 SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the decision curve's thresholds those that the table has."""
@@ -94,22 +101,32 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
     tested = f"{test['lesions']} test lesions of {test['patients']} patients: " + ", ".join(
         f"{n} of class {name}{' (positive)' * (name == metrics['positive'])}" for name, n in test["counts"].items()
     )
-    several = any(len(entry["seeds"]) > 1 for entry in runs.values())
+    counts = {run_name(run): len(entry["seeds"]) for run, entry in runs.items()}
+    several, clustered = max(counts.values(), default=0) > 1, test["patients"] < test["lesions"]
     averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
+    if len(set(counts.values())) > 1:  # an average of more networks is the better for that alone
+        averaged += f" ({', '.join(f'{n} of {run}' for run, n in counts.items())})"
     folds = [{"run": run} | entry["over_folds"] for run, entry in runs.items() if "over_folds" in entry]
     seeds = [{"run": run, "seeds": len(entry["seeds"])} | entry["over_seeds"] for run, entry in runs.items()]
     tasks = [{key: row[key] for key in row if key != "over_seeds"} for row in metrics["auxiliary"]]
+    tests = [
+        {key: len(row[key]) if key == "seeds" else row[key] for key in row if several or key != "seeds"}
+        for row in metrics["tests"]
+    ]
     made = {
         "Table 1. Characteristics against the label, training lesions": metrics["selection"],
         f"Table 2. {tested}; mean ± SD over the seeds": seeds if several else [],
-        f"{averaged}; value (95 % CI)": [{"run": run} | entry["metrics"] for run, entry in runs.items()],
+        f"{averaged}; value (95 % CI{', by patient' * clustered})": [
+            {"run": run} | entry["metrics"] for run, entry in runs.items()
+        ],
         f"Mean ± SD of the {metrics.get('folds')} folds' own figures": folds,
-        "MTL against STL": metrics["tests"],
+        "MTL against STL": tests,
         "Auxiliary tasks, test lesions where known": tasks,
         **_clinical(metrics),
         "Flow of patients and lesions": metrics.get("flow", []),
     }
-    return {title: _frame(rows) for title, rows in made.items() if rows}
+    heads = HEADS | CLUSTERED if clustered else HEADS
+    return {title: _frame(rows, heads) for title, rows in made.items() if rows}
 
 
 def _clinical(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -127,7 +144,7 @@ def _clinical(metrics: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
             {"name": name} | {key: entry["calibration"][key] for key in CALIBRATION} for name, entry in entries.items()
         ],
         "Operating point chosen on the validation lesions (Youden), test lesions": [
-            {"name": name, "threshold": ", ".join(_cell("", value) for value in point["thresholds"])}
+            {"name": name, "threshold": ", ".join(map(_threshold, point["thresholds"]))}
             | {key: point[key] for key in ("accuracy", "sensitivity", "specificity")}
             for name, point in points.items()
         ],
@@ -183,9 +200,9 @@ def other_lesions(folders: Sequence[Path]) -> str:
     return "" if shared == met else told
 
 
-def _tested(predictions: pd.DataFrame) -> set[tuple[str, str]]:
+def _tested(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
     rows = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
-    return set(zip(rows["patient_id"], rows["lesion_id"], strict=True))
+    return set(zip(rows["patient_id"], rows["lesion_id"], rows["label"], strict=True))
 
 
 def reasons(metrics: Mapping[str, Any]) -> list[str]:
@@ -219,9 +236,10 @@ def verdicts(metrics: Mapping[str, Any]) -> list[str]:
         if gap["value"] is None or gap["low"] is None or p is None:
             found.append(f"{pair}: undefined ({gap['reason'] or 'too few lesions'}).")
             continue
-        told = f"AUC {gap['value']:+.3f} (95 % CI {gap['low']:+.3f} to {gap['high']:+.3f}), "
+        value, low, high = (_told(gap[key], sign="+") for key in ("value", "low", "high"))
+        told = f"AUC {value} (95 % CI {low} to {high}), "
         told += f"p = {_cell('p', p)}".replace("= <", "<")
-        found.append(f"{pair}: {told}: {'no difference shown' if p >= 0.05 else 'a difference in these lesions'}.")
+        found.append(f"{pair}: {told}: {'no difference shown' if p >= LEVEL else 'a difference in these lesions'}.")
     return found
 
 
@@ -230,9 +248,9 @@ def run_name(run: str) -> str:
     return run.upper().replace("-", "+")
 
 
-def _frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+def _frame(rows: Iterable[Mapping[str, Any]], heads: Mapping[str, str] = HEADS) -> pd.DataFrame:
     """Rows under their names; lying on its side if too wide for a terminal (more than two classes)."""
-    table = pd.DataFrame([{HEADS.get(k, k): _cell(k, v) for k, v in row.items()} for row in rows]).fillna("")
+    table = pd.DataFrame([{heads.get(k, k): _cell(k, v) for k, v in row.items()} for row in rows]).fillna("")
     table = table.set_index("").rename_axis(None)
     return table.T if table.shape[1] > 6 else table
 
@@ -245,14 +263,31 @@ def _cell(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return "< 0.001" if key.startswith("p") and value < 0.001 else f"{value:.3f}"
+        is_p = key.startswith("p")
+        return "< 0.001" if is_p and value < 0.001 else _told(value, LEVEL if is_p else 0.0)
     return run_name(value) if key in ("run", "first", "second") else str(value)
 
 
 def _estimate(value: float | None, low: float | None, high: float | None, reason: str) -> str:
     if value is None or low is None:
         return _cell("", value) + ("" if value is None else " (CI undefined)")
-    return f"{value:.3f} ({low:.3f} to {high:.3f})"
+    return f"{_told(value)} ({_told(low)} to {_told(high)})"
+
+
+def _told(value: float | None, edge: float = 0.0, sign: str = "") -> str:
+    """A number with three decimals, or as many as it takes to be seen on its side of `edge`, up to six."""
+    if value is None:
+        return "undefined"
+    side = np.sign(value - edge)
+    places = next((n for n in range(3, 6) if np.sign(round(value, n) - edge) == side), 6)
+    return f"{value:{sign}.{places}f}"
+
+
+def _threshold(value: float | None) -> str:
+    """A probability that lesions are compared with: near 0 and 1 by its digits, which `0.000` would not tell."""
+    if value is None or 0.001 <= value <= 0.999:
+        return _cell("", value)
+    return f"{value:.3g}" if value < 0.5 else f"1 - {1 - value:.3g}"
 
 
 def _spread(values: list[float | None], mean: float | None, sd: float | None) -> str:

@@ -12,6 +12,7 @@ from toystore import predictions
 
 from ctpatch.errors import InputError
 from mtltrain import cases
+from mtltrain import tables as run_tables
 from mtltrain.compare import (
     SCHEMA,
     evaluate,
@@ -286,3 +287,55 @@ def test_a_folder_without_metrics_is_refused(tmp_path, text):
         (tmp_path / "metrics.json").write_text(text)
     with pytest.raises(InputError, match=f"no metrics.json of schema {SCHEMA}"):
         load_metrics(tmp_path)
+
+
+def test_runs_are_tested_on_the_seeds_that_both_have():
+    """Five networks' average against one network would be a difference of averaging."""
+    table = predictions(seeds=(0, 1, 2))
+    uneven = table[(table["run"] != "stl-ri") | (table["seed"] == 1)]
+    only = table[table["seed"] == 1]
+    found, alone = (strict(evaluate(part, ["T3", "T4"])) for part in (uneven, only))
+    assert found["tests"] == alone["tests"]
+    assert found["tests"][0]["seeds"] == [1]
+    assert len(found["runs"]["mtl-ri"]["seeds"]) == 3
+    assert "Probabilities averaged over the seeds (3 of MTL+RI, 1 of STL+RI); value (95 % CI)" in format_tables(found)
+
+
+def test_runs_without_a_seed_in_common_are_not_compared():
+    table = predictions(seeds=(0, 1))
+    apart = table[(table["run"] == "mtl-ri") == (table["seed"] == 0)]
+    found = strict(evaluate(apart, ["T3", "T4"]))
+    assert (found["tests"][0]["p_auc"], found["tests"][0]["p_mcnemar"]) == (None, None)
+    assert verdicts(found) == ["MTL+RI against STL+RI: undefined (no seed is in both)."]
+
+
+def test_tables_say_what_is_clustered():
+    table = tables(strict(evaluate(predictions(per_patient=2), ["T3", "T4"])))
+    assert any(title.endswith("value (95 % CI, by patient)") for title in table)
+    assert {"p (Obuchowski)", "p (McNemar, by patient)"} <= {*table["MTL against STL"], *table["MTL against STL"].index}
+
+
+BORDERS = [
+    (0.0497, "0.0497", 0.05),
+    (0.04999, "0.04999", 0.05),
+    (0.05, "0.050", 0.05),
+    (0.0496, "0.0496", 0.05),
+    (0.12, "0.120", 0.05),
+    (0.00006, "0.0001", 0.0),
+    (-0.0004, "-0.0004", 0.0),
+    (1e-12, "0.000000", 0.0),
+    (0.0, "0.000", 0.0),
+    (0.8765, "0.876", 0.0),
+]
+
+
+@pytest.mark.parametrize(("value", "text", "edge"), BORDERS)
+def test_a_number_is_printed_on_its_side(value, text, edge):
+    assert run_tables._told(value, edge) == text
+
+
+@pytest.mark.parametrize(
+    ("threshold", "text"), [(None, "undefined"), (0.4321, "0.432"), (2.1e-18, "2.1e-18"), (1 - 2**-20, "1 - 9.54e-07")]
+)
+def test_a_threshold_is_printed_so_that_it_can_be_used(threshold, text):
+    assert run_tables._threshold(threshold) == text

@@ -161,3 +161,48 @@ def test_another_device_or_store_is_no_difference(tmp_path):
     one = write_fold(tmp_path / "a", "A", 0)
     other = write_fold(tmp_path / "b", "B", 1, change=lambda config: {**config, "device": ["cuda"]})
     assert pool_folds([one, other])[0]["folds"] == 2
+
+
+def test_a_figure_that_a_fold_lacks_is_undefined(tmp_path, capsys):
+    """As sensitivity is in a fold without lesions of the class."""
+    one, other = write_fold(tmp_path / "a", "A", 0), write_fold(tmp_path / "b", "B", 1)
+    table = read_csv(other / "predictions.csv")
+    table = table[(table["label"] == "T3") | (table["split"] == "val")]
+    write_csv(other / "predictions.csv", table)
+    (other / "metrics.json").write_text(json.dumps(evaluate(table, ["T3", "T4"])))
+    assert main(["compare", str(one), str(other), "--pool", "--out", str(tmp_path / "pooled")]) == 0
+    assert "undefined ± undefined" in capsys.readouterr().out
+    assert load_metrics(tmp_path / "pooled")["runs"]["mtl-ri"]["over_folds"]["sensitivity"]["mean"] is None
+
+
+def of_fold(number, of=5, **recipe):
+    return lambda config: {**config, "fold": [number, of], "recipe": {"spacing_mm": 0.5, "rows": [number], **recipe}}
+
+
+def test_missing_folds_are_named(tmp_path, capsys):
+    folders = [write_fold(tmp_path / str(k), chr(65 + k), k, change=of_fold(k + 1)) for k in range(5)]
+    assert pool_folds(folders)[0]["missing_folds"] == []
+    assert pool_folds(folders[1:4])[0]["missing_folds"] == [1, 5]
+    assert main(["compare", *map(str, folders[1:4]), "--pool"]) == 0
+    assert "Not every patient was tested: fold 1, 5 is in none of these folders." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (of_fold(2, of=3), "made with the number of folds = 3, .* with 5"),
+        (of_fold(2, spacing_mm=1.0), r"made with the store's spacing_mm = 1\.0, .* with 0\.5"),
+    ],
+)
+def test_folds_of_stores_that_were_not_made_alike(tmp_path, change, says):
+    one = write_fold(tmp_path / "a", "A", 0, change=of_fold(1))
+    with pytest.raises(InputError, match=says):
+        pool_folds([one, write_fold(tmp_path / "b", "B", 1, change=change)])
+
+
+def test_lesions_of_one_name_and_two_labels_are_not_the_same(folds, tmp_path, capsys):
+    same = shutil.copytree(folds[0], tmp_path / "same")
+    table = read_csv(same / "predictions.csv")
+    write_csv(same / "predictions.csv", table.assign(label=table["label"].map({"T3": "T4", "T4": "T3"})))
+    assert main(["compare", str(folds[0]), str(same)]) == 0
+    assert "Not the same test lesions: 0 are in all of these folders, 48 in one or more." in capsys.readouterr().out
