@@ -140,11 +140,15 @@ def ablations(cohorts: Cohorts) -> str:
 
 
 def control(cohorts: Cohorts) -> str:
-    """MTL on shuffled auxiliary labels, against STL and against MTL on the true ones."""
+    """MTL on shuffled auxiliary labels, against STL, MTL on the true ones, and MTL that learns nothing from any."""
     rows = _against("lidc", "alexnet", "shuffled/mtl-ri", "main/stl-ri", cohorts, "MTL, shuffled labels, against STL")
     rows += _against(
         *("lidc", "alexnet", "main/mtl-ri", "shuffled/mtl-ri", cohorts),
         "MTL, true labels, against MTL, shuffled labels",
+    )
+    rows += _against(
+        *("lidc", "alexnet", "shuffled/mtl-ri", "m10/mtl-ri", cohorts),
+        "MTL, shuffled labels, against MTL with m = 1",
     )
     return _compared(rows)
 
