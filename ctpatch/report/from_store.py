@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..images.image import AIR
 from ..patches.render import render
 from ..recipe import SIZE, WINDOWS
-from ..store.reader import SplitView
+from ..store import SplitView
 from .noise import noise
 from .pictures import data_uri, halved, widest, windowed
 

@@ -7,7 +7,8 @@ from ..recipe import WINDOWS
 from .card import data_card, flow, markdown, markdown_table
 from .disk import lock, replacing, unlock
 from .pictures import network_input
-from .reader import PatchStore, SplitView, open_store
+from .reader import PatchStore, open_store
+from .views import SplitView
 from .writer import StoreWriter
 
 __all__ = [

@@ -29,6 +29,7 @@ ORDER = [
     "store.pictures",
     "store.verify",
     "store.disk",
+    "store.views",
     "store.reader",
     "store.card",
     "store.writer",
