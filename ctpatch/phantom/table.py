@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError, Problems
-from ..manifest import MISSING
+from ..manifest.text import is_missing
 from ..scan.table import text_cell
 from ..store import replacing
 from . import gastric_tumour, nodule
@@ -110,17 +110,12 @@ def column_of(trait: str) -> str:
     return trait if trait == "label" else f"aux_{trait}".lower()
 
 
-def is_known(cell: str) -> bool:
-    """Whether a cell holds a value rather than a blank or a word for one."""
-    return cell != "" and cell.casefold() not in MISSING
-
-
 def rank_levels(cells: Iterable[str]) -> dict[str, float]:
     """Evenly spaced level in 0..1 of each distinct known value, in numeric order when all are numbers.
 
     A single value is at 0: there is nothing to tell apart.
     """
-    values = {cell for cell in cells if is_known(cell)}
+    values = {cell for cell in cells if not is_missing(cell)}
     try:
         ordered = sorted(values, key=lambda value: (float(value), value))
     except ValueError:
@@ -265,4 +260,4 @@ def _group(rows: Iterable[LesionRow]) -> dict[str, tuple[LesionRow, ...]]:
 def _pick(scale: Mapping[str, float], value: str, drawn: float) -> float:
     # An unknown characteristic is there all the same; only the manifest does not say which it is.
     levels = list(scale.values()) or [0.0]
-    return scale[value] if is_known(value) else levels[int(drawn * len(levels))]
+    return levels[int(drawn * len(levels))] if is_missing(value) else scale[value]
