@@ -13,7 +13,7 @@ from ..contours import is_mask
 from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
-from ..images.folder import CT_IMAGE, ENHANCED_CT, is_packed
+from ..images.folder import CT_IMAGE, ENHANCED_CT, is_localizer, is_packed
 from ..manifest import MISSING
 
 
@@ -47,7 +47,7 @@ class Series:
         uid = header.text("SOPInstanceUID")
         self.folders.setdefault(header.path.parent, set()).add(uid)
         self.sop_uids.add(uid)
-        self.localizer &= "LOCALIZER" in header.text("ImageType").upper().split("\\")
+        self.localizer &= is_localizer(header)
 
     @property
     def folder(self) -> Path:
