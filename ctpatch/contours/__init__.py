@@ -12,7 +12,16 @@ from .roi import References
 from .rtstruct import RT_STRUCTURE_SET, open_rtstruct
 from .seg import SEGMENTATION, open_seg
 
-__all__ = ["OTHER_PATIENT", "ListedROI", "MaskFile", "References", "is_mask", "open_mask", "patient_notes"]
+__all__ = [
+    "OTHER_PATIENT",
+    "ListedROI",
+    "MaskFile",
+    "References",
+    "is_mask",
+    "open_mask",
+    "patient_notes",
+    "patient_of",
+]
 
 _DICOM: dict[str, Callable[[Path, str], MaskFile]] = {
     RT_STRUCTURE_SET: open_rtstruct,

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ..contours import is_mask
+from ..contours import is_mask, patient_of
 from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
 from ..images.folder import CT_IMAGE, ENHANCED_CT, is_localizer, is_packed
-from ..manifest import MISSING
 
 
 @dataclass(eq=False)
@@ -137,8 +136,7 @@ def same_patient(series: Series, file: ContourFile) -> bool:
 
 def patient_id(header: Header) -> str:
     """A PatientID as it may stand in a manifest; empty when it says nothing."""
-    text = unicodedata.normalize("NFC", header.text("PatientID").strip())
-    return "" if text.casefold() in MISSING else one_line(text)
+    return one_line(unicodedata.normalize("NFC", patient_of(header)))
 
 
 def _kind(header: Header) -> str:
