@@ -56,7 +56,7 @@ def several(named: Mapping[Path, Sequence[str]]) -> Iterator[str]:
         "rows of what is named like an organ or help structure": {name: count[name] for name in organs},
         "other ROIs" if organs else "they are": others,
     }
-    said = [f"{_of(len(files), 'file')} of contours with several ROIs, a row each"] if files else []
+    said = [f"{len(files)} file{'s' * (len(files) != 1)} of contours with several ROIs, a row each"] if files else []
     said += [f"{what}: {_listed(names)}" for what, names in parts.items() if names]
     yield f"{'; '.join(said)}; delete the rows of what is no lesion"
 
@@ -65,10 +65,6 @@ def is_organ(name: str) -> bool:
     """Whether an ROI's name is that of an organ or a help structure."""
     words = re.findall(r"[a-z]+", name.casefold())
     return any(w.startswith(ORGANS) for w in words) and not any(w.startswith(LESIONS) for w in words)
-
-
-def _of(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _listed(count: Mapping[str, int]) -> str:
