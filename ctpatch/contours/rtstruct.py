@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from ..errors import InputError
 from ..geometry import Floats
 from ..images.image import Image
 from ..recipe import Recipe
-from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of
+from .mask_file import DEFAULTS, NO_WORDS, ListedROI, cell_of, normal
 from .reference import check_reference
 from .roi import CENTER_ONLY, DrawnROI, References
 
@@ -171,7 +170,7 @@ def choose_roi(roi: str, names: Mapping[int, str]) -> tuple[int, str]:
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    return normal(name).casefold()
 
 
 def _images(item: Dataset) -> frozenset[str]:
