@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, Unfinished
 from ..processes import OwnProcess, WorkerDied
-from .dataset import read_dataset
+from .dataset import read_dataset, uid_of
 from .header import BY_PYDICOM
 
 DECODERS = {  # pinned, so that a file reads the same on every machine
@@ -92,13 +92,11 @@ def decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int
 
 def refuse_unknown(syntax: str, path: Path) -> None:
     """Raise InputError unless there is a decoder for a transfer syntax."""
-    from pydicom.config import IGNORE
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.uid import UID
 
     if syntax in BY_PYDICOM:
         return
-    plugin, uid = DECODERS.get(syntax), UID(syntax, validation_mode=IGNORE)
+    plugin, uid = DECODERS.get(syntax), uid_of(syntax)
     if plugin is None or plugin not in get_decoder(uid).available_plugins:
         extra = {"gdcm": "python-gdcm", "pylibjpeg": "pylibjpeg-openjpeg"}.get(plugin or "", plugin)
         do = f"pip install {extra}" if extra else "convert it to an uncompressed transfer syntax"
@@ -115,10 +113,9 @@ def _decoder(pid: int, thread: int) -> OwnProcess:
 
 def _decode(path: Path, syntax: str, shape: tuple[int, int], frames: Sequence[int]) -> list[NDArray[Any]]:
     from pydicom.pixels.utils import iter_pixels
-    from pydicom.uid import UID
 
     dataset = read_dataset(path, force=True)
-    dataset.file_meta.TransferSyntaxUID = UID(syntax)
+    dataset.file_meta.TransferSyntaxUID = uid_of(syntax)
     plugin = DECODERS.get(syntax, "")
     try:
         with warnings.catch_warnings(record=True) as told:
