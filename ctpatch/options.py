@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from . import __version__
 from .errors import InputError, one_line
-from .recipe import ON_ERROR, BuildOptions, Recipe, check_jobs
+from .recipe import ON_ERROR, BuildOptions, Recipe, check_jobs, flag_of
 
 _EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
 
@@ -55,23 +55,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 _RECIPE_FLAGS = (
-    ("--seed", "seed", None, "seed of all random draws"),
-    ("--patches", "patches", "P", "patches per training lesion"),
-    ("--augment", "augment", "G", "moved copies of each"),
-    ("--rotate", "rotate_deg", "DEG", "largest rotation of a copy"),
-    ("--shift", "shift_mm", "MM", "largest shift of a copy"),
-    ("--spacing", "spacing_mm", "MM", "of patch pixels"),
-    ("--lidc-consensus", "lidc_consensus", "SHARE", "of the outlining readers"),
+    ("seed", None, "seed of all random draws"),
+    ("patches", "P", "patches per training lesion"),
+    ("augment", "G", "moved copies of each"),
+    ("rotate_deg", "DEG", "largest rotation of a copy"),
+    ("shift_mm", "MM", "largest shift of a copy"),
+    ("spacing_mm", "MM", "of patch pixels"),
+    ("lidc_consensus", "SHARE", "of the outlining readers"),
 )
-"""Flag, field of `Recipe`, what its value is called, what it is."""
+"""Field of `Recipe`, what its value is called, what it is."""
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
     defaults = {field.name: field.default for field in fields(Recipe)}
     parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per lesion")
-    for flag, name, metavar, text in _RECIPE_FLAGS:
+    for name, metavar, text in _RECIPE_FLAGS:
         kind, told = type(defaults[name]), f"{text} (default {defaults[name]:g})"
-        parser.add_argument(flag, dest=name, type=kind, default=defaults[name], metavar=metavar, help=told)
+        parser.add_argument(flag_of(name), dest=name, type=kind, default=defaults[name], metavar=metavar, help=told)
     parser.add_argument("--fold", metavar="I/K", help="the I-th of K cross-validation splits")
     parser.add_argument("-v", "--verbose", action="store_true", help="each note for each lesion, not once for all")
 
@@ -127,7 +127,7 @@ def _add_phantom(parser: argparse.ArgumentParser) -> None:
 
 def recipe(arguments: argparse.Namespace) -> Recipe:
     """What shapes the pixels."""
-    chosen = {name: getattr(arguments, name) for _, name, _, _ in _RECIPE_FLAGS}
+    chosen = {name: getattr(arguments, name) for name, _, _ in _RECIPE_FLAGS}
     return Recipe(**chosen, rgb=not getattr(arguments, "no_rgb", False))
 
 

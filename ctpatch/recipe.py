@@ -63,7 +63,7 @@ class Recipe:
         ):
             value = getattr(self, name)
             if not low <= value <= high:
-                flag = "--" + name.removesuffix("_mm").removesuffix("_deg").replace("_", "-")
+                flag = flag_of(name)
                 raise InputError(f"{flag} is {value:g}, outside {low:g} to {high:g}", f"give {flag} within that range")
 
     def document(self) -> dict[str, Any]:
@@ -84,6 +84,11 @@ class Recipe:
                 "rounding": "half up",
             },
         }
+
+
+def flag_of(name: str) -> str:
+    """What a field of `Recipe` is called on the command line."""
+    return "--" + name.removesuffix("_mm").removesuffix("_deg").replace("_", "-")
 
 
 def _cast(name: str, value: Any, kind: type) -> Any:

@@ -18,7 +18,7 @@ from markupsafe import Markup
 
 from ..errors import InputError, one_line, public
 from ..manifest import Row, manifest_digest
-from ..recipe import Recipe
+from ..recipe import Recipe, flag_of
 from ..store import PatchStore, open_store, replacing
 from . import cohort, outliers, plots
 from .cohort import Looked
@@ -212,8 +212,7 @@ def build_command(store: PatchStore) -> str:
     words = ["ctpatch build --manifest MANIFEST.csv --out STORE.h5"]
     for name in ("seed", "patches", "augment", "rotate_deg", "shift_mm", "spacing_mm", "lidc_consensus"):
         if isinstance(recipe.get(name), int | float):
-            flag = name.removesuffix("_mm").removesuffix("_deg").replace("_", "-")
-            words.append(f"--{flag} {recipe[name]:g}")
+            words.append(f"{flag_of(name)} {recipe[name]:g}")
     fold = provenance.get("fold")
     words += [f"--fold {fold[0]}/{fold[1]}"] if isinstance(fold, list) and len(fold) == 2 else []
     words += ["--no-rgb"] * (recipe.get("rgb") is False)
