@@ -98,7 +98,7 @@ def split_table(table: pd.DataFrame, n_patches: pd.Series[int]) -> pd.DataFrame:
     """Patients, lesions and patches of each split and class, with totals; indexed by (split, class)."""
     counted = table.assign(n_patches=n_patches)
     rows: dict[tuple[str, str], list[Any]] = {}
-    for split in [name for name in SPLITS if (table["split"] == name).any()]:
+    for split in splits(table):
         part = counted[counted["split"] == split]
         for name in classes(part):
             rows[split, name] = _counts(part[part["label"] == name])
@@ -131,7 +131,7 @@ def _words(values: pd.Series[float], levels: Mapping[float, str]) -> tuple[pd.Se
 def quantile_table(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Number, least, quartiles and greatest of a column by split and class."""
     rows: dict[tuple[str, str], list[Any]] = {}
-    for split in (name for name in SPLITS if (table["split"] == name).any()):
+    for split in splits(table):
         for name in classes(table):
             values = table.loc[(table["split"] == split) & (table["label"] == name), column].dropna()
             if len(values):
@@ -151,6 +151,11 @@ def acquisition_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
 def classes(table: pd.DataFrame) -> list[str]:
     """Class names in sorted order, the unlabelled last."""
     return sorted(set(table["label"]), key=lambda name: (name == UNLABELLED, name))
+
+
+def splits(table: pd.DataFrame) -> list[str]:
+    """The splits that have lesions, in their order."""
+    return [name for name in SPLITS if (table["split"] == name).any()]
 
 
 def _counts(part: pd.DataFrame) -> list[int]:

@@ -144,7 +144,7 @@ def _context(
         "units": cohort.UNITS,
         "lesions": lesions,
         "classes": cohort.classes(table),
-        "splits": [name for name in ("train", "val", "test") if (table["split"] == name).any()],
+        "splits": cohort.splits(table),
         "kinds": _kinds(lesions),
         "notes": _alike(lesions),
         "meanings": outliers.KINDS,

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from .cohort import UNITS, classes
+from .cohort import UNITS, classes, splits
 from .from_store import HU_EDGES
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -43,8 +43,7 @@ def strip(table: pd.DataFrame, column: str) -> Figure:
             axes.hlines(part[column].median(), k - 0.36, k + 0.36, color="#1d2328", linewidth=1.6)
     axes.set_xticks(range(len(names)), [shortened(name) for name in names])
     axes.set(xlim=(-0.6, len(names) - 0.4))
-    splits = [name for name in MARKERS if (table["split"] == name).any()]
-    keys = [Line2D([], [], linestyle="", marker=MARKERS[name], color="#555555", label=name) for name in splits]
+    keys = [Line2D([], [], linestyle="", marker=MARKERS[name], color="#555555", label=name) for name in splits(table)]
     figure.legend(handles=keys, loc="outside lower center", ncols=len(keys), frameon=False, fontsize=8)
     _finish(axes, UNITS[column])
     return figure
