@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..notes import Note
 from ..recipe import Recipe, check_fold
 from .assembly import CopyGuard, place_problem
 from .one_lesion import LesionPlan, plan_lesion
-from .run import split_rows
+from .run import Progress, split_rows
 
 SAME_LESION_DICE = 0.9
 """Two lesions of one patient that overlap more than this are probably one."""
@@ -47,7 +47,7 @@ def check_manifest(
     path: str | os.PathLike[str],
     recipe: Recipe,
     fold: tuple[int, int] | None = None,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> CheckResult:
     """Do everything that a build does up to the pixels, also of rows beside others that are wrong in the table.
 

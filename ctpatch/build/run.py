@@ -36,6 +36,7 @@ _MACHINE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT
 """What no file that is read is to blame for."""
 
 Progress = Callable[[int, int, str], None]
+"""Called with how many lesions are done, how many there are, and a word on the last."""
 
 
 def build(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..build.check import LesionPairs
 from ..build.engine import LocalRunner
+from ..build.run import Progress
 from ..errors import CtpatchError, InputError
 from ..manifest import Row, read_manifest
 from ..processes import WorkerDied
@@ -19,9 +20,6 @@ from ..store import PatchStore
 from .cohort import Looked
 from .from_manifest import look_at_row
 from .from_store import look_at_patches
-
-Progress = Callable[[int, int, str], None]
-"""Called with how many lesions are done, how many there are, and a word on the last."""
 
 
 def manifest_rows(store: PatchStore, manifest_path: Path | None) -> list[Row | None] | None:

@@ -16,13 +16,14 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
+from ..build.run import Progress
 from ..errors import InputError, one_line, public
 from ..manifest import Row, manifest_digest
 from ..recipe import Recipe, flag_of
 from ..store import PatchStore, open_store, replacing
 from . import cohort, outliers, plots
 from .cohort import Looked
-from .looking import Progress, look_at_all, manifest_rows
+from .looking import look_at_all, manifest_rows
 from .outliers import Finding
 from .views import VIEW
 
