@@ -66,29 +66,7 @@ def patient_digest(patient_id: str) -> str:
 
 
 class Image(Protocol):
-    """A CT image on its own grid.
-
-    Attributes
-    ----------
-    stack : SliceStack
-        Where the slices lie.
-    uid : str
-        SeriesInstanceUID, or a digest for a volume file.
-    frame_of_reference : str
-        FrameOfReferenceUID; empty when unknown.
-    sop_uids : tuple of str
-        SOPInstanceUID of each slice in the stack's order; empty for volume files.
-    lossy : bool
-        Whether it went through lossy compression.
-    content : str
-        Digest of (some of) the pixels as stored: equal for a copy under other identifiers.
-    notes : tuple of str
-        What deserves a line in the report.
-    faults : tuple of Fault
-        Parts that must not be used.
-    person : Person
-        Who it is said to be of.
-    """
+    """A CT image on its own grid."""
 
     @property
     def stack(self) -> SliceStack:
@@ -97,17 +75,17 @@ class Image(Protocol):
 
     @property
     def uid(self) -> str:
-        """SeriesInstanceUID or digest."""
+        """SeriesInstanceUID, or a digest for a volume file."""
         ...
 
     @property
     def frame_of_reference(self) -> str:
-        """FrameOfReferenceUID."""
+        """FrameOfReferenceUID; empty when unknown."""
         ...
 
     @property
     def sop_uids(self) -> tuple[str, ...]:
-        """SOPInstanceUID of each slice."""
+        """SOPInstanceUID of each slice in the stack's order; empty for volume files."""
         ...
 
     @property
@@ -117,12 +95,12 @@ class Image(Protocol):
 
     @property
     def content(self) -> str:
-        """Digest of pixels."""
+        """Digest of (some of) the pixels as stored: equal for a copy under other identifiers."""
         ...
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Lines for the report."""
+        """What deserves a line in the report."""
         ...
 
     @property
