@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,9 @@ _SHOWN = 10
 class LabelMap:
     """A label map as a `MaskFile`; it does not say which image it was drawn on, its grid must tell."""
 
-    path: Path
+    patient_id: ClassVar[str] = ""
 
-    @property
-    def patient_id(self) -> str:
-        """None."""
-        return ""
+    path: Path
 
     def references(self, roi: str | None = None) -> References:
         """None."""

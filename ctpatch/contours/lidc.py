@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,16 +45,13 @@ class LidcRead:
         Where a reader marked a nodule < 3 mm by a single point: z in mm, row, column. Never a mask.
     """
 
+    patient_id: ClassVar[str] = ""
+
     path: Path
     series_uid: str
     planes: tuple[LidcPlane, ...]
     lesions: tuple[LidcLesion, ...]
     small: tuple[tuple[float, float, float], ...]
-
-    @property
-    def patient_id(self) -> str:
-        """None."""
-        return ""
 
     def references(self, roi: str | None = None) -> References:
         """The series that the readers saw, and the slices that they drew on."""
