@@ -206,7 +206,7 @@ def _refuse(outcomes: Iterable[tuple[Row, Outcome]], manifest_path: Path, option
 
 
 def _call(row: Row, plans: Plans, options: BuildOptions, under_way: Path | None) -> Call:
-    """The arguments of `_work`; without a word on the working folder, which is another's on another machine."""
+    """The arguments of `_plan_row` and `_work`; nothing of the working folder, which is another on another machine."""
     if under_way:
         row = replace(row, root=row.root.absolute())
     return row, plans, options.keep_uids, under_way
@@ -217,12 +217,12 @@ def _killed(death: WorkerDied) -> Outcome:
     return Outcome(problem=Unfinished(found, "use a machine with more memory, or see the system's log"))
 
 
-def _plan_row(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
+def _plan_row(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) -> Outcome:
     """A lesion's plan, for `_work` to use."""
     return _outcome(lambda: plans.make(row), row, under_way)
 
 
-def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None = None) -> Outcome:
+def _work(row: Row, plans: Plans, keep_uids: bool, under_way: Path | None) -> Outcome:
     """One lesion, unless it is finished already; on another machine, while its run is `under_way`."""
     return _outcome(lambda: _compute(row, plans, keep_uids, under_way), row, under_way)
 

@@ -11,6 +11,7 @@ from ..errors import InputError
 from ..images.volume_header import nrrd_header
 from .mask_file import named_like, normal
 
+_SHOWN = 10
 _KEY = re.compile(r"^Segment(\d{1,6})_(Name|LabelValue|Layer):=(.*?)\s*$", re.M)
 
 
@@ -77,7 +78,7 @@ def choose_segment(segments: Sequence[Segment], roi: str) -> Segment | None:
     return None
 
 
-def listed(segments: Sequence[Segment], shown: int = 10) -> str:
+def listed(segments: Sequence[Segment]) -> str:
     """Segments in a message."""
-    names = ", ".join(f"{segment.label} {segment.name!r}" for segment in segments[:shown])
-    return names + (f", … ({len(segments)} segments)" if len(segments) > shown else "")
+    names = ", ".join(f"{segment.label} {segment.name!r}" for segment in segments[:_SHOWN])
+    return names + (f", … ({len(segments)} segments)" if len(segments) > _SHOWN else "")

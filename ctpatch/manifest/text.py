@@ -13,6 +13,7 @@ SHORTENED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]{2,}")
 """A number as spreadsheets show what has too many digits: others of the same first digits have become the same."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula, and runs (CWE-1236)."""
+_SHOWN = 8
 _LEADING_ZEROS = re.compile(r"(?<![0-9])0+(?=[0-9])")
 _MONTH = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 DATE = re.compile(
@@ -52,8 +53,8 @@ def unguarded(text: str) -> str:
     return text[1:] if text.startswith("'") and text.lstrip("'").startswith(FORMULA) else text
 
 
-def quoted(texts: Iterable[str], most: int = 8) -> str:
-    """Cell texts for a message: quoted, each cut at 40 characters, no more than `most` of them."""
+def quoted(texts: Iterable[str]) -> str:
+    """Cell texts for a message: quoted, each cut at 40 characters, no more than `_SHOWN` of them."""
     texts = list(texts)
-    shown = [f"'{text if len(text) <= 40 else text[:40] + '…'}'" for text in texts[:most]]
-    return ", ".join(shown) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+    shown = [f"'{text if len(text) <= 40 else text[:40] + '…'}'" for text in texts[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else "")

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry import Floats
-from .shapes import EDGE_MM, Plane, Shape, lay
+from .shapes import EDGE_MM, Plane, Shape, lay, unit
 
+WAVES = 6
 TILE = 96
 """Voxels after which a grain repeats."""
 
@@ -23,12 +24,10 @@ class Warp:
     shifts: Floats
 
     @classmethod
-    def random(cls, rng: np.random.Generator, wavelengths: tuple[float, float], mm: float, count: int = 6) -> Warp:
+    def random(cls, rng: np.random.Generator, wavelengths: tuple[float, float], mm: float) -> Warp:
         """Bends by about `mm` over the given range of wavelengths in mm."""
-        direction = rng.standard_normal((count, 3))
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        waves = direction * (2 * np.pi / rng.uniform(*wavelengths, (count, 1)))
-        return cls(waves, rng.uniform(0, 2 * np.pi, count), mm * rng.standard_normal((count, 2)) / math.sqrt(count))
+        waves = unit(rng.standard_normal((WAVES, 3))) * (2 * np.pi / rng.uniform(*wavelengths, (WAVES, 1)))
+        return cls(waves, rng.uniform(0, 2 * np.pi, WAVES), mm * rng.standard_normal((WAVES, 2)) / math.sqrt(WAVES))
 
     @property
     def reach(self) -> float:
