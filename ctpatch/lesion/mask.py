@@ -7,7 +7,7 @@ paths in the slice's pixel grid. Nothing is rounded, averaged or painted on anot
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -30,7 +30,7 @@ from ..images.image import Image, refuse_faults
 from ..manifest import overlap_rule
 from .between import fill_between
 from .overlap import combine, is_joined
-from .raster import fill, winding
+from .raster import Corner, fill, winding
 
 SELF_CROSSING_TOLERANCE = 0.05
 """Share of a path's area that may depend on the fill rule (even-odd or non-zero)."""
@@ -85,7 +85,7 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
     """
     if isinstance(roi, VoxelROI):
         roi = fill_between(roi, stack) if "between" in accept else roi
-        return replace(roi, notes=(*roi.notes, *_end_notes(roi.voxels, roi.corner, stack)))
+        return replace(roi, notes=(*roi.notes, *_end_notes(roi, stack)))
     if roi.point is not None:
         raise InputError(f"ROI {roi.name!r} has contours that enclose nothing: 1 POINT", CENTER_ONLY)
     taken, ignored, missing = planes_of_slices(roi, stack, gaps="gap" in accept)
@@ -107,7 +107,7 @@ def lesion_mask(roi: DrawnROI | VoxelROI, stack: SliceStack, accept: Set[str] = 
         notes.append(f"{clipped:.2%} of the lesion lies outside the image and is clipped")
     mask = VoxelROI(roi.name, corner, voxels, notes=(*roi.notes, *notes))
     mask = fill_between(mask, stack) if "between" in accept else mask
-    return replace(mask, notes=(*mask.notes, *_extent_notes(mask.voxels, mask.corner, stack)))
+    return replace(mask, notes=(*mask.notes, *_extent_notes(mask, stack)))
 
 
 def _left_out(gap: Gap, count: int) -> str:
@@ -251,7 +251,7 @@ def _crossing_notes(paths: Sequence[Floats], k: int) -> list[str]:
     return notes
 
 
-def _nearest_pixel(contour: Floats, stack: SliceStack, k: int) -> tuple[tuple[int, int], NDArray[np.bool_]]:
+def _nearest_pixel(contour: Floats, stack: SliceStack, k: int) -> tuple[Corner, NDArray[np.bool_]]:
     """The pixel nearest to the middle of a contour; of equally near ones the first."""
     points = stack.to_pixels(contour, k)
     column, row = np.ceil((points.min(axis=0) + points.max(axis=0)) / 2 - 0.5 - TIE).astype(int)
@@ -259,7 +259,7 @@ def _nearest_pixel(contour: Floats, stack: SliceStack, k: int) -> tuple[tuple[in
 
 
 def _assemble(
-    layers: dict[int, tuple[tuple[int, int], NDArray[np.bool_]]], stack: SliceStack
+    layers: dict[int, tuple[Corner, NDArray[np.bool_]]], stack: SliceStack
 ) -> tuple[tuple[int, int, int], NDArray[np.bool_], float]:
     """The corner of one box around all layers' voxels inside the image, its content, and the share outside it."""
     found = [
@@ -276,14 +276,12 @@ def _assemble(
     return *boxed(visible), 1 - len(visible) / len(voxels)
 
 
-def _extent_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:
-    notes = []
-    if empty := np.count_nonzero(~voxels.any(axis=(1, 2))):
-        notes.append(f"{empty} slices between the lesion's first and last have no contour; kept as drawn")
-    return notes + _end_notes(voxels, corner, stack)
+def _extent_notes(mask: VoxelROI, stack: SliceStack) -> Iterator[str]:
+    if empty := np.count_nonzero(~mask.voxels.any(axis=(1, 2))):
+        yield f"{empty} slices between the lesion's first and last have no contour; kept as drawn"
+    yield from _end_notes(mask, stack)
 
 
-def _end_notes(voxels: NDArray[np.bool_], corner: tuple[int, int, int], stack: SliceStack) -> list[str]:
-    if corner[0] == 0 or corner[0] + len(voxels) == len(stack):
-        return ["the lesion reaches the first or last slice: part of it may be missing"]
-    return []
+def _end_notes(mask: VoxelROI, stack: SliceStack) -> Iterator[str]:
+    if mask.corner[0] == 0 or mask.corner[0] + len(mask.voxels) == len(stack):
+        yield "the lesion reaches the first or last slice: part of it may be missing"
