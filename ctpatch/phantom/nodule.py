@@ -163,13 +163,12 @@ def _bronchogram(
     side, sway = across(inward, rng), rng.normal(0, 0.12, (5, 3))
     fork = centre + radius * (0.25 * inward + sway[0])
     ends = [
-        fork,
         centre + radius * (-0.75 * inward + 0.35 * side + sway[1]),
         centre + radius * (-0.35 * inward - 0.7 * side + sway[2]),
     ]
     start, middle = centre + radius * (1.5 * inward + sway[3]), centre + radius * (0.9 * inward + sway[4])
     trunk = smooth_tube([start, middle, fork], (1.5, 1.3))
-    arms = [Tube(np.array([fork, end]), np.array([1.3, 0.8])) for end in ends[1:]]
+    arms = [Tube(np.array([fork, end]), np.array([1.3, 0.8])) for end in ends]
     if strength < 0.3:
         return ()
     return tuple(
