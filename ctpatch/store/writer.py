@@ -283,10 +283,8 @@ class StoreWriter:
                     _create(root, f"{split}/{name}", np.concatenate([empty, *columns.get(name, [])]))
         for name, values in _lesion_columns(self._lesions, self._counts, self.aux_levels).items():
             _create(root, f"lesions/{name}", values)
-        for name, texts in zip(
-            schema.SKIPPED, zip(*self._skipped, strict=True) if self._skipped else [()] * 3, strict=True
-        ):
-            _create(root, f"skipped/{name}", schema.text_array(list(texts)))
+        for k, name in enumerate(schema.SKIPPED):
+            _create(root, f"skipped/{name}", schema.text_array([entry[k] for entry in self._skipped]))
         for name, document in self.documents.items():
             _create(root, name, schema.json_bytes(document))
         lesions = root["lesions"]
