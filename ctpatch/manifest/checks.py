@@ -109,10 +109,10 @@ def _what(row: Row) -> tuple[object, ...]:
 def file_problems(rows: Sequence[Row], root: Path) -> Iterator[InputError]:
     """Images and masks that are not there or cannot be read; each path is looked at, and told, once."""
     for column in ("image", "mask"):
-        uses = Counter(row.image_text if column == "image" else row.mask_text for row in rows)
+        typed = [row.image_text if column == "image" else row.mask_text for row in rows]
+        uses = Counter(typed)
         faults = {text: _file_fault(os.path.join(root, text), column == "image") for text in uses if text}
-        for row in rows:
-            text = row.image_text if column == "image" else row.mask_text
+        for row, text in zip(rows, typed, strict=True):
             if fault := faults.pop(text, ""):
                 used = f" (used by {uses[text]} rows)" if uses[text] > 1 else ""
                 do = f"correct the path, or put the {column} there"
