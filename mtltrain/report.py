@@ -84,7 +84,7 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
             {} if auxiliary is None else characteristics(auxiliary, cohort.levels if cohort else {})
         ),
         figures=[_figure(image, *CAPTIONS[name]) for name, image in images.items()],
-        cases={} if cohort is None else _named(cases(folder, cohort)),
+        cases={run_name(run): ends for run, ends in cases(folder, cohort).items()} if cohort else {},
         metrics=metrics,
         seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
         reasons=reasons(metrics),
@@ -96,10 +96,6 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         write(folder / name, image)
     write(folder / "report.html", page)
     return folder / "report.html"
-
-
-def _named(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {run_name(run): ends for run, ends in found.items()}
 
 
 def _tables(made: Mapping[str, pd.DataFrame]) -> dict[str, Markup]:
