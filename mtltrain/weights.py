@@ -86,10 +86,7 @@ def copy_into(
     given = OrderedDict((name, tensor) for name, tensor in named.items() if name not in skipped)
     # no version but that of the whole, which MNASNet demands: torch and torchvision then look for old names
     given._metadata = {"": {"version": network._version}}  # type: ignore[attr-defined]
-    if deeper := _blocks_too_many(given, {name: tensor for name, tensor in own.items() if name not in skipped}):
-        found = f"the weights have {len(deeper)} blocks of layers that the backbone does not ({', '.join(deeper[:3])}"
-        found += f"{', ...' * (len(deeper) > 3)})"
-        raise InputError(found, "name the --backbone that they were trained with", where)
+    _refuse_deeper(given, {name: tensor for name, tensor in own.items() if name not in skipped}, where)
     _refuse_integers(given, own, where)
     meta = any(tensor.is_meta for tensor in own.values())
     try:
@@ -125,18 +122,22 @@ def _refuse_infinite(loaded: Mapping[str, Tensor], where: str | os.PathLike[str]
             raise InputError(f"the weights' {name} is not finite", "give the file of another epoch or training", where)
 
 
-def _blocks_too_many(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
-    """Numbered blocks that `own` lacks and has others of their kind: ResNet-34's `layer1.2` beside ResNet-18's two.
+def _refuse_deeper(given: Mapping[str, Tensor], own: Mapping[str, Tensor], where: str | os.PathLike[str]) -> None:
+    """Raise InputError on numbered blocks that `own` lacks and has others of their kind: a ResNet-34's `layer1.2`.
 
     Heads and auxiliary classifiers, which are left behind as well, are no such.
     """
     theirs, ours = _blocks(given), _blocks(own)
     kinds = {(parent, shapes) for (parent, _), shapes in ours.items()}
-    return [
+    deeper = [
         ".".join((parent, n))
         for (parent, n), shapes in theirs.items()
         if (parent, n) not in ours and (parent, shapes) in kinds
     ]
+    if deeper:
+        found = f"the weights have {len(deeper)} blocks of layers that the backbone does not ({', '.join(deeper[:3])}"
+        found += f"{', ...' * (len(deeper) > 3)})"
+        raise InputError(found, "name the --backbone that they were trained with", where)
 
 
 def _blocks(tensors: Mapping[str, Tensor]) -> dict[tuple[str, str], frozenset[tuple[str, tuple[int, ...]]]]:
