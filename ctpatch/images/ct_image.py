@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -172,30 +172,26 @@ def read_slice(header: Header, accept: Set[str] = frozenset()) -> Slice:
     if (frames := header.number("NumberOfFrames") or 1) != 1:
         found = f"{frames} frames in one CT image, which do not say where each lies"
         raise InputError(found, "export the series as single-frame or Enhanced CT images", header.path)
-    need = _needs(header)
     if "units" not in accept:
         check_units(header, header.text("RescaleType"), mapped=units_of(header))
     return Slice(
         header,
-        position=need("ImagePositionPatient", 3),
-        orientation=need("ImageOrientationPatient", 6),
-        spacing=positive(header, "PixelSpacing", need("PixelSpacing", 2)),
+        position=_needed(header, "ImagePositionPatient", 3),
+        orientation=_needed(header, "ImageOrientationPatient", 6),
+        spacing=positive(header, "PixelSpacing", _needed(header, "PixelSpacing", 2)),
         shape=image_shape(header),
         format=stored_format(header),
-        slope=rescale_slope(header, need("RescaleSlope", 1)[0]),
-        intercept=need("RescaleIntercept", 1)[0],
+        slope=rescale_slope(header, _needed(header, "RescaleSlope", 1)[0]),
+        intercept=_needed(header, "RescaleIntercept", 1)[0],
         padding=None if "padding" in accept else padding_range(header),
     )
 
 
-def _needs(header: Header) -> Callable[[str, int], tuple[float, ...]]:
-    def need(keyword: str, count: int) -> tuple[float, ...]:
-        values = header.numbers(keyword, count)
-        if values is None:
-            raise InputError(f"{keyword} is missing", "export the series again from its source", header.path)
-        return values
-
-    return need
+def _needed(header: Header, keyword: str, count: int) -> tuple[float, ...]:
+    values = header.numbers(keyword, count)
+    if values is None:
+        raise InputError(f"{keyword} is missing", "export the series again from its source", header.path)
+    return values
 
 
 def positive(header: Header, keyword: str, values: tuple[float, ...]) -> tuple[float, ...]:
