@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -98,13 +98,8 @@ def _signature(path: Floats) -> bytes:
         return path[:1].tobytes()
     first = rounded[np.lexsort(rounded.T[::-1])[0]]
     starts = np.flatnonzero((rounded == first).all(axis=1))
-    turned = [np.roll(way, -s, axis=0) for way, s in _ways(rounded, starts)]
+    turned = [np.roll(rounded, -s, axis=0) for s in starts] + [np.roll(rounded[::-1], s + 1, axis=0) for s in starts]
     return min(t.tobytes() for t in turned)
-
-
-def _ways(points: Any, starts: Any) -> list[tuple[Any, int]]:
-    backwards = points[::-1]
-    return [(points, int(s)) for s in starts] + [(backwards, len(points) - 1 - int(s)) for s in starts]
 
 
 def _relations(paths: Sequence[Floats]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
