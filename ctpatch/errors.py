@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MESSAGE_MAX = 400
 """Characters of a message: what lists many things is cut, what to do is not."""
@@ -92,16 +93,9 @@ class Problems(InputError):
         super().__init__(f"{len(self.problems)} problems", "mend each")
         self.args = (self.problems,)
 
-    def at(
-        self,
-        *,
-        patient: str = "",
-        row: int | None = None,
-        where: str | os.PathLike[str] = "",
-        root: Path | None = None,
-    ) -> Problems:
-        """The same problems, each with what the caller knows filled in."""
-        return type(self)(p.at(patient=patient, row=row, where=where, root=root) for p in self.problems)
+    def at(self, **known: Any) -> Problems:
+        """The same problems, each with what the caller knows filled in; see `InputError.at`."""
+        return type(self)(problem.at(**known) for problem in self.problems)
 
     def __str__(self) -> str:
         return "\n".join(str(problem) for problem in self.problems)
