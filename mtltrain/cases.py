@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .compare import LESION, commonest, numbers
+from .compare import LESION, commonest, numbers, where_known
 from .confusion import Levels
 from .data import Cohort
 from .tables import level_name, read_csv, run_files
@@ -87,8 +87,7 @@ def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, End]]:
 def ranked(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
     """For each run the labelled test lesions by the probability of their class, least first: columns said, share."""
     columns = [f"p_{name}" for name in classes]
-    table = numbers(predictions)
-    table = table[(table["split"] == "test") & (table["label"] != "")]
+    table = where_known(numbers(predictions), "label")
     found = {}
     for run, rows in table.groupby("run", sort=False):
         mean = rows.groupby([*LESION, "label"])[columns].mean().reset_index()

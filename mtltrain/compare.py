@@ -70,7 +70,7 @@ def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
 def scores(predictions: pd.DataFrame, classes: Sequence[str], split: str = "test") -> Scores:
     """Gather the labelled lesions of a split of `predictions`; columns and errors as for `evaluate`."""
     predictions = numbers(predictions)
-    test = _known(predictions, "label", split).sort_values(LESION)
+    test = where_known(predictions, "label", split).sort_values(LESION)
     lesions = test[[*LESION, "label"]].drop_duplicates().to_numpy()
     runs: dict[str, dict[int, NDArray[np.float64]]] = {}
     for run, seed in predictions[["run", "seed"]].drop_duplicates().itertuples(index=False):
@@ -179,8 +179,8 @@ def load_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def _known(table: pd.DataFrame, column: str, split: str = "test") -> pd.DataFrame:
-    """The split's rows whose `column` is not blank."""
+def where_known(table: pd.DataFrame, column: str, split: str = "test") -> pd.DataFrame:
+    """The rows of a split whose `column` is not blank."""
     return table[(table["split"] == split) & table[column].notna() & (table[column] != "")]
 
 
@@ -280,7 +280,7 @@ def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, An
 def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Accuracy of each run and task."""
     told = ["level", "predicted", "majority"]
-    known = _known(table, "level").astype(dict.fromkeys(told, float))
+    known = where_known(table, "level").astype(dict.fromkeys(told, float))
     for (run, task), rows in known.groupby(["run", "task"], sort=False):
         vote = rows.groupby(LESION)[told].agg(commonest)
         right, usual = (vote[name].to_numpy() == vote["level"].to_numpy() for name in ("predicted", "majority"))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .compare import LESION, Scores, commonest
+from .compare import LESION, Scores, commonest, where_known
 from .tables import level_name, run_name
 
 Levels = Mapping[str, Mapping[float, str]]
@@ -29,9 +29,8 @@ def characteristics(auxiliary: pd.DataFrame, levels: Levels) -> dict[str, pd.Dat
     """Run and task -> test lesions by known level (rows) and the level that most seeds predict (columns)."""
     if "task" not in auxiliary:  # single-task runs only
         return {}
-    known = auxiliary[(auxiliary["split"] == "test") & (auxiliary["level"] != "")]
     found = {}
-    for (run, task), rows in known.groupby(["run", "task"], sort=False):
+    for (run, task), rows in where_known(auxiliary, "level").groupby(["run", "task"], sort=False):
         vote = rows.groupby(LESION)[["level", "predicted"]].agg(commonest)
         met = sorted({*vote["level"], *vote["predicted"]})
         counts = pd.crosstab(vote["level"], vote["predicted"]).reindex(index=met, columns=met, fill_value=0)
