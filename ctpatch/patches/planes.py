@@ -94,5 +94,11 @@ def random_planes(
 
 def center_plane(point: Floats) -> Planes:
     """The one xy plane of a val or test lesion, through `point` (stack coordinates, mm)."""
-    zero = np.zeros(1, np.uint8)
-    return Planes(plane=zero, copy=zero, point=point.reshape(1, 3), angle=np.zeros(1), shift=np.zeros((1, 2)))
+    return unmoved_planes(point.reshape(1, 3), 0)
+
+
+def unmoved_planes(points: Floats, plane: int) -> Planes:
+    """One plane after the other through points (N, 3; stack coordinates, mm): all xy (0), xz (1) or yz (2)."""
+    count = len(points)
+    kinds, copy = np.full(count, plane, np.uint8), np.zeros(count, np.uint8)
+    return Planes(kinds, copy, points, angle=np.zeros(count), shift=np.zeros((count, 2)))

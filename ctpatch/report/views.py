@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..geometry import Floats, SliceStack
 from ..images.image import Image
 from ..lesion.lattice import LesionLattice
-from ..patches.planes import AXES, Planes
+from ..patches.planes import AXES, unmoved_planes
 from ..patches.sample import sample_planes
 from ..recipe import SIZE
 from .pictures import data_uri, halved, outline, widest, windowed
@@ -118,7 +118,7 @@ def _cut(image: Image, lattice: LesionLattice | None, centre: Floats, plane: int
     u, v = AXES[plane]
     places = (np.arange(TILES) - TILES // 2) * SIZE * step
     points = centre + places[:, None, None] * v + places[None, :, None] * u
-    tiles = _planes(points.reshape(-1, 3), plane)
+    tiles = unmoved_planes(points.reshape(-1, 3), plane)
     hu = _joined(sample_planes(image, tiles, step)[0])
     inside = np.zeros(hu.shape, np.bool_)
     if lattice is not None:
@@ -135,12 +135,6 @@ def in_lesion(lattice: LesionLattice, points: Floats) -> NDArray[np.bool_]:
     found = np.zeros(near.shape, np.bool_)
     found[near] = lattice.inside[tuple(index[near].T)]
     return found
-
-
-def _planes(points: Floats, plane: int) -> Planes:
-    count = len(points)
-    zero = np.zeros(count, np.uint8)
-    return Planes(np.full(count, plane, np.uint8), zero, points, np.zeros(count), np.zeros((count, 2)))
 
 
 def _joined(tiles: NDArray[Any]) -> NDArray[Any]:
