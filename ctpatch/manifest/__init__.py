@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ..errors import InputError, Problems, one_line
 from .checks import (
-    LEVELS_MAX,
     all_levels,
     class_notes,
     column_notes,
@@ -27,15 +26,13 @@ from .checks import (
     with_aux,
 )
 from .rows import ACCEPTED, SPLITS, Manifest, Row, manifest_digest, overlap_rule
-from .table import CELL_MAX, COLUMNS, PROBLEMS_MAX, Columns, Draft, encoding_problem, read_columns, read_rows
+from .table import COLUMNS, PROBLEMS_MAX, Columns, Draft, encoding_problem, read_columns, read_rows
 from .text import FORMULA, MISSING, guarded, patient_key, unguarded
 
 __all__ = [
     "ACCEPTED",
-    "CELL_MAX",
     "COLUMNS",
     "FORMULA",
-    "LEVELS_MAX",
     "MISSING",
     "PROBLEMS_MAX",
     "SPLITS",
