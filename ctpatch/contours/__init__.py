@@ -10,7 +10,8 @@ from ..errors import InputError
 from .mask_file import OTHER_PATIENT, ListedROI, MaskFile, patient_notes, patient_of
 from .roi import References
 from .rtstruct import RT_STRUCTURE_SET, open_rtstruct
-from .seg import SEGMENTATION, open_seg
+from .seg import open_seg
+from .seg_file import SEGMENTATION
 
 __all__ = [
     "OTHER_PATIENT",

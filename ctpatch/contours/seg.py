@@ -31,9 +31,7 @@ from .resample import (
     wrong_grid,
 )
 from .roi import References, VoxelROI
-from .seg_file import EXPORT_AGAIN, FRACTION, SEGMENTATION, SegFrame, SegInfo, seg_info, segment_masks
-
-__all__ = ["SEGMENTATION", "SegFile", "choose_segment", "open_seg"]
+from .seg_file import EXPORT_AGAIN, FRACTION, SegFrame, SegInfo, seg_info, segment_masks
 
 
 @dataclass(frozen=True, eq=False)
