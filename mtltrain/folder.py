@@ -134,7 +134,8 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
             fit.refuse_difference(state["run"], windows, file, "take a store with the windows that it was made with")
             seen = Rendering.of(store.windows, device, state["run"].get("normalisation", IMAGENET))
             shown = [replace(part, rendering=seen) for part in patches]
-            parts.append(_predictions(state["run"], lesions, *_output(state, shown, device)))
+            output = _output(fit.load_network(state, device), shown, state["run"]["batch_size"])
+            parts.append(_predictions(state["run"], lesions, *output))
         return pd.concat(parts)
 
 
@@ -246,10 +247,11 @@ def _finish(run: fit.Run, folder: Path, history: list[dict[str, float]]) -> None
     state, cohort = load_checkpoint(folder / "best.pt"), run.cohort
     if state["history"] != history[: fit.best_epoch(history)]:
         raise CtpatchError(f"{folder}: best.pt is not of the best epoch. Do: delete this folder and train again.")
-    output = _output(state, [cohort.patches["val"], cohort.patches["test"]], torch.device(run.settings.device))
+    net, batch_size = fit.load_network(state, torch.device(run.settings.device)), state["run"]["batch_size"]
+    output = _output(net, [cohort.patches["val"], cohort.patches["test"]], batch_size)
     write_csv(folder / "history.csv", pd.DataFrame(history).assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
-    write(folder / ATTENTION, _attention(state, cohort.patches["test"], torch.device(run.settings.device)))
+    write(folder / ATTENTION, _attention(net, cohort.patches["test"], batch_size))
     write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
 
 
@@ -259,18 +261,17 @@ def _clear(folder: Path) -> None:
         leftover.unlink()
 
 
-def _output(state: dict[str, Any], splits: Sequence[DevicePatches], device: torch.device) -> tuple[Rows, Tables]:
-    """Rows of the lesions in `splits`, and what a checkpoint's network says of them; see `models.predict`."""
-    net = fit.load_network(state, device)
-    outputs = [models.predict(net, patches, state["run"]["batch_size"]) for patches in splits if len(patches)]
+def _output(net: models.Network, splits: Sequence[DevicePatches], batch_size: int) -> tuple[Rows, Tables]:
+    """Rows of the lesions in `splits`, and what a trained network says of them; see `models.predict`."""
+    outputs = [models.predict(net, patches, batch_size) for patches in splits if len(patches)]
     tables = zip(*(tables for _, tables in outputs), strict=True)
     return np.concatenate([rows for rows, _ in outputs]), [np.concatenate(parts) for parts in tables]
 
 
-def _attention(state: dict[str, Any], patches: DevicePatches, device: torch.device) -> bytes:
-    """Where a checkpoint's network looked, as the content of a .npy file."""
+def _attention(net: models.Network, patches: DevicePatches, batch_size: int) -> bytes:
+    """Where a trained network looked, as the content of a .npy file."""
     file = io.BytesIO()
-    np.save(file, class_maps(fit.load_network(state, device), patches, state["run"]["batch_size"]))
+    np.save(file, class_maps(net, patches, batch_size))
     return file.getvalue()
 
 
