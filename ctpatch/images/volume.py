@@ -239,12 +239,10 @@ def read_volume(path: str | Path, accept: Set[str] = frozenset()) -> CTVolume:
     """
     file = open_volume(path)
     grid, reorder = file.grid.towards(LPS)
+    in_hu = "units" in accept
+    notes = ("its values are taken for HU whatever they look like; accepted by the manifest",) if in_hu else ()
     with located(file.path):
-        return CTVolume(file, grid.stack(), reorder, in_hu="units" in accept, notes=_notes(accept))
-
-
-def _notes(accept: Set[str]) -> tuple[str, ...]:
-    return ("its values are taken for HU whatever they look like; accepted by the manifest",) * ("units" in accept)
+        return CTVolume(file, grid.stack(), reorder, in_hu, notes=notes)
 
 
 def _check_units(file: VolumeFile) -> None:
