@@ -208,7 +208,7 @@ def read_nrrd(path: Path) -> Layout:
     compressed, big = fields["encoding"].lower() != "raw", fields.get("endian", "").lower() == "big"
     sizes = fields["sizes"].split(" ", 1)[1] if layers > 1 else fields["sizes"]
     data = fields.get("data file", "LOCAL")
-    return (*_as_itk_reads(path, "NrrdImageIO", sizes, data, end, compressed, big, layers), layers)
+    return _as_itk_reads(path, "NrrdImageIO", sizes, data, end, compressed, big, layers)
 
 
 def _layers(fields: Mapping[str, str]) -> int:
@@ -226,7 +226,7 @@ def read_metaimage(path: Path) -> Layout:
     fields = _fields(re.findall(r"^[ \t]*([^=:\n]+?)[ \t]*[=:](.*)$", text, re.M), METAIMAGE_FIELDS)
     compressed, big = (fields.get(name, "").lower() == "true" for name in ("CompressedData", "BinaryDataByteOrderMSB"))
     data = fields["ElementDataFile"]
-    return (*_as_itk_reads(path, "MetaImageIO", fields["DimSize"], data, end, compressed, big), 1)
+    return _as_itk_reads(path, "MetaImageIO", fields["DimSize"], data, end, compressed, big)
 
 
 def _text(path: Path, ending: str, odd: str) -> tuple[str, int]:
@@ -276,7 +276,7 @@ def _neighbour(path: Path, name: str) -> Path:
 
 def _as_itk_reads(
     path: Path, reader_name: str, sizes: str, name: str, end: int, compressed: bool, big: bool, layers: int = 1
-) -> tuple[Grid, np.dtype[Any], Path, int, int, bool, float, float]:
+) -> Layout:
     import SimpleITK as sitk
 
     size = checked_size([int(n) for n in sizes.split()])
@@ -294,4 +294,4 @@ def _as_itk_reads(
         raise InputError("its voxels are not scalar numbers", SAVE_AGAIN, kind="not-scalar")
     steps = np.reshape(reader.GetDirection(), (3, 3)).T * np.array(reader.GetSpacing())[:, None]
     dtype = types[reader.GetPixelID()].newbyteorder(">" if big else "<")
-    return make_grid(size, reader.GetOrigin(), steps), dtype, data, start, 0, compressed, 1.0, 0.0
+    return make_grid(size, reader.GetOrigin(), steps), dtype, data, start, 0, compressed, 1.0, 0.0, layers
