@@ -59,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("store", type=Path, metavar="STORE")
     predict.add_argument("--split", nargs="+", default=["test"], choices=SPLITS, help="default: test")
     predict.add_argument("--out", type=Path, help="a CSV file (default: beside the store)")
+    predict.add_argument(
+        "--metrics", type=Path, help="external validation: evaluate the labelled lesions, and write the figures (JSON)"
+    )
     predict.add_argument("--device", default="auto", choices=DEVICES, help="default: %(default)s")
     predict.set_defaults(run=_predict)
     compare = commands.add_parser("compare", help="show the results of several run folders side by side")
@@ -139,9 +142,10 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from .external import validate
     from .fit import pick_device
     from .folder import predict_folder
-    from .tables import write_csv
+    from .tables import format_tables, verdicts, write_csv, write_json
 
     out = args.out or args.store.parent / f"{args.store.stem}-predictions.csv"
     if out.is_dir():
@@ -150,7 +154,12 @@ def _predict(args: argparse.Namespace) -> None:
         raise InputError("--out is the store", "name another file", out)
     if not args.out and out.exists():
         raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
-    write_csv(out, predict_folder(args.folder, args.store, list(dict.fromkeys(args.split)), pick_device(args.device)))
+    predictions = predict_folder(args.folder, args.store, list(dict.fromkeys(args.split)), pick_device(args.device))
+    metrics = validate(args.folder, predictions) if args.metrics else {}
+    write_csv(out, predictions)
+    if metrics:
+        write_json(args.metrics, metrics)
+        print("", format_tables(metrics), "", *verdicts(metrics), "", args.metrics, sep="\n")
     print(out)
 
 

@@ -91,6 +91,7 @@ def fit_folder(
             "store": path.name,
             "recipe": store.recipe,
             "fold": store.provenance.get("fold"),
+            "training_patients": sorted(set(cohort.lesions["patient_id"][cohort.lesions["split"] == "train"])),
         }
         config |= {"arch": list(archs), "seeds": list(seeds), "device": [settings.device]}
         config["selection"] = [line.line() for line in table]

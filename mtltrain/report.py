@@ -111,7 +111,9 @@ def _html(table: pd.DataFrame, **options: Any) -> Markup:
 def _settings(config: dict[str, Any]) -> pd.DataFrame:
     """config.json as a table, without what the page shows elsewhere."""
     versions = {str(i): item for i, item in enumerate(config.get("versions", []), 1)}
-    flat = pd.json_normalize({**config, "versions": versions}).drop(columns=["notes", "selection"], errors="ignore")
+    flat = pd.json_normalize({**config, "versions": versions}).drop(
+        columns=["notes", "selection", "training_patients"], errors="ignore"
+    )
     return flat.iloc[0].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v)).to_frame()
 
 

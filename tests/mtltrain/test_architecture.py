@@ -8,7 +8,20 @@ import mtltrain
 PACKAGE = Path(mtltrain.__file__).parent
 ORDER = [
     *("data", "tasks", "weights", "checkpoints", "backbones", "models", "metrics", "clinical", "graph", "fit"),
-    *("tables", "compare", "attention", "confusion", "figures", "cases", "pool", "report", "cards", "folder", "cli"),
+    *(
+        "tables",
+        "compare",
+        "attention",
+        "confusion",
+        "figures",
+        "cases",
+        "pool",
+        "external",
+        "report",
+        "cards",
+        "folder",
+        "cli",
+    ),
 ]
 """Each imports only what stands before it, and from the package itself its settings and version."""
 
