@@ -22,6 +22,8 @@ from .slicer_segments import choose_segment, listed, read_segments
 
 LABEL_TOLERANCE = 1e-6
 """How far a label may be from a whole number and still be meant as one."""
+FINE_SLOPE = 1e-3
+"""A scaling of stored integers by less than this is a program's, of floats over all that the type holds."""
 _SHOWN = 10
 
 
@@ -80,14 +82,21 @@ class LabelMap:
         return str(value), value, file.stored
 
 
+def _tolerance(file: VolumeFile) -> float:
+    """`LABEL_TOLERANCE`; of floats that were stored as scaled integers, as nibabel does with a CT's header, half a step."""
+    scaled = file.dtype.kind in "iu" and abs(file.slope) < FINE_SLOPE
+    return max(LABEL_TOLERANCE, abs(file.slope) / 2) if scaled else LABEL_TOLERANCE
+
+
 def _labels(file: VolumeFile) -> list[int]:
     found: set[int] = set()
+    tolerance = _tolerance(file)
     for plane in file.stored:
         with np.errstate(all="ignore"):  # what is infinite or no number is refused, not warned of
             values = file.values(plane)
             values = values[values != 0]
             labels = values if values.dtype.kind in "iu" else np.rint(values)
-            odd = values[~(np.abs(values - labels) <= LABEL_TOLERANCE)]
+            odd = values[~(np.abs(values - labels) <= tolerance)]
         if odd.size:
             raise InputError(
                 f"value {odd[0]:g} is not a whole number", "give a label map, not an image or probabilities"

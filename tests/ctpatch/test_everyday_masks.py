@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import awkward
+import nibabel as nib
 import numpy as np
 import pytest
 import readings
@@ -439,3 +440,20 @@ def test_181_an_image_at_two_z_is_the_fault_of_one_nodule(tmp_path: Path) -> Non
     found = f"image {short_uid(ct.sop_uids[7])} is said to lie at z = .* and at .* mm .nodule 'odd' of reader 2"
     refused(tmp_path, found, "leave this lesion out", mask="reads.xml", roi="1")
     computed(tmp_path, ct, within(SLICES, (14, 12), (29, 27)), mask="reads.xml", roi="2")
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0, 1, 2, 3, 7], [0, 1, 30]])
+def test_85_a_label_map_saved_as_floats_with_its_cts_header(tmp_path: Path, values: list[int]) -> None:
+    """nibabel spreads them over int16, and what comes back is nearly whole (nipy/nibabel#1069)."""
+    awkward.series(tmp_path)
+    affine = np.diag([-awkward.SPACING[1], -awkward.SPACING[0], 3.0, 1.0])
+    affine[:3, 3] = np.array(awkward.ORIGIN) * (-1, -1, 1)
+    header = nib.Nifti1Image(np.zeros(awkward.SHAPE[::-1], np.int16), affine).header
+    labels = LESION.T.astype(np.float64)
+    labels[0, 0, : len(values)] = values
+    nib.save(nib.Nifti1Image(labels, affine, header), tmp_path / "m.nii.gz")
+    assert not np.isin(nib.load(tmp_path / "m.nii.gz").get_fdata(), values).all()
+    awkward.built(tmp_path, mask="m.nii.gz", roi="1")
+    found = awkward.voxels(awkward.plan(tmp_path, mask="m.nii.gz", roi="1").mask)
+    assert found - lesion_voxels() <= {(k, 0, 0) for k in range(len(values))}
+    assert lesion_voxels() <= found
