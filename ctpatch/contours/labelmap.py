@@ -83,7 +83,7 @@ class LabelMap:
 
 
 def _tolerance(file: VolumeFile) -> float:
-    """`LABEL_TOLERANCE`; of floats that were stored as scaled integers, as nibabel does with a CT's header, half a step."""
+    """`LABEL_TOLERANCE`; half a step of floats stored as scaled integers, as nibabel does with a CT's header."""
     scaled = file.dtype.kind in "iu" and abs(file.slope) < FINE_SLOPE
     return max(LABEL_TOLERANCE, abs(file.slope) / 2) if scaled else LABEL_TOLERANCE
 
