@@ -26,6 +26,9 @@ Floats = NDArray[np.float64]
 
 EPSILON = float(np.finfo(np.float64).eps)
 """Probabilities of 0 and 1 have no logit; they, and what is nearer to them than this, count as this far from it."""
+FEWEST_CLUSTERS = 10
+"""Patients below which a regression's errors that are clustered by patient are far too small (Cameron & Miller, J.
+Human Resources 50:317, 2015), and of a single one undefined."""
 EXTREME = 36.0
 """Log odds beyond which a probability is 0 or 1 but for `EPSILON`."""
 SOLVED = 1e-6
@@ -58,7 +61,7 @@ def calibration(
     dict
         - brier: mean squared error of the probability; percentiles of a patient bootstrap
         - intercept: calibration in the large, a of logit P(truth) = a + logit(score); 0 is right; without an interval,
-          as the slope, where patients recur and are fewer than `metrics.FEWEST_CLUSTERS`
+          as the slope, where patients recur and are fewer than `FEWEST_CLUSTERS`
         - slope: b of logit P(truth) = a + b logit(score); 1 is right, less is overconfident
         - bins: list of {predicted (mean score), observed (share of the class, an estimate), lesions}, bins of equal
           numbers of lesions: the reliability curve
@@ -143,7 +146,7 @@ def _recalibrated(x: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
         return Estimate(None, reason="nearly all probabilities are 0 or 1")
     cluster = np.unique(patients, return_inverse=True)[1]
     value = float(best[-1])
-    if few := few_patients(cluster):
+    if few := few_patients(cluster, FEWEST_CLUSTERS):
         return Estimate(value, reason=few)
     half = Z95 * math.sqrt(model.covariance(best, cluster)[-1, -1])
     return Estimate(value, value - half, value + half)
@@ -154,7 +157,7 @@ class _Logistic:
     """A logistic regression of `y` on `design` (lesions, coefficients) with an offset.
 
     By a trust region, and with its errors computed here: where many probabilities are near 0 or 1 the usual iteration
-    of weighted least squares (statsmodels 0.14) runs away, and its clustered errors divide by zero.
+    of weighted least squares (statsmodels 0.15) runs away, and its clustered errors divide by zero.
     """
 
     design: Floats
@@ -173,7 +176,7 @@ class _Logistic:
     def covariance(self, beta: Floats, cluster: NDArray[np.int64]) -> Floats:
         """Of the coefficients: the information's inverse; where a patient recurs the sandwich of patients' scores.
 
-        With the usual factor for few clusters (Cameron & Miller, J. Human Resources 50:317, 2015).
+        With the usual factor for few clusters (Cameron & Miller).
         """
         inverse = np.asarray(np.linalg.inv(self._information(beta)), np.float64)
         (n, k), groups = self.design.shape, int(cluster.max()) + 1

@@ -23,9 +23,9 @@ Floats = NDArray[np.float64]
 
 Z95 = float(norm.ppf(0.975))
 RESAMPLES = 2000
-FEWEST_CLUSTERS = 10
-"""Patients below which errors that are clustered by patient are far too small (Cameron & Miller, J. Human Resources
-50:317, 2015): with five patients a test at 0.05 finds a difference where none is in one of eight cohorts."""
+FEWEST_PATIENTS = 6
+"""Patients below which errors that are clustered by patient are far too small: with five patients of five lesions a
+test at 0.05 finds a difference where none is in one of eight simulated cohorts, with two in three of ten."""
 ROUNDING = 1e-12
 """Share of a sum of squares that is rounding."""
 
@@ -147,7 +147,7 @@ def proportion(hits: ArrayLike, patients: ArrayLike | None = None) -> Estimate:
     """Share of `hits` (bool per lesion) with its 95 % interval.
 
     Wilson's; where a patient recurs, the percentiles of 2000 patient bootstraps (with 20 to 50 patients of up to four
-    lesions they cover a simulated truth about 93 % of the time), and none with fewer patients than `FEWEST_CLUSTERS`.
+    lesions they cover a simulated truth about 93 % of the time), and none with fewer patients than `FEWEST_PATIENTS`.
     """
     hit = np.asarray(hits, dtype=np.float64)
     if not hit.size:
@@ -255,10 +255,10 @@ def _variance(
     return variance, ""
 
 
-def few_patients(cluster: NDArray[np.int64]) -> str:
+def few_patients(cluster: NDArray[np.int64], fewest: int = FEWEST_PATIENTS) -> str:
     """Why lesions of these patients (numbered 0, 1, ...) have no interval; empty where they have one."""
     count = int(cluster.max()) + 1
-    return f"lesions of {count} patients only" if count < min(FEWEST_CLUSTERS, cluster.size) else ""
+    return f"lesions of {count} patients only" if count < min(fewest, cluster.size) else ""
 
 
 def _bootstrap(values: Floats, cluster: NDArray[np.int64]) -> Estimate:

@@ -274,7 +274,7 @@ def test_type_one_error_is_nominal(clustered):
     assert 0.01 <= rejected[1] / 600 <= 0.06  # exact, so at most nominal
 
 
-@pytest.mark.parametrize(("patients", "told"), [(2, False), (9, False), (10, True), (40, True)])
+@pytest.mark.parametrize(("patients", "told"), [(2, False), (5, False), (6, True), (40, True)])
 def test_of_few_patients_with_several_lesions_there_is_no_interval(patients, told):
     """By simulation: with five patients of five lesions a test at 0.05 errs in one of eight cohorts."""
     rng = np.random.default_rng(0)
@@ -298,7 +298,4 @@ def test_a_variance_that_is_rounding_is_none():
     patients = np.concatenate([cluster + 2 * block for block in blocks])
     difference, p = compare_auc(*parts, patients)
     assert difference.value == pytest.approx(0.25)
-    if difference.low is None:
-        assert (p, difference.reason) == (None, "DeLong's variance is zero")
-    else:
-        assert difference.high - difference.low > 1e-3
+    assert (p, difference.low, difference.reason) == (None, None, "DeLong's variance is zero")
