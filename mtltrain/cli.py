@@ -154,6 +154,8 @@ def _predict(args: argparse.Namespace) -> None:
         raise InputError("--out is the store", "name another file", out)
     if not args.out and out.exists():
         raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
+    if args.metrics:
+        _refuse_as_metrics(args.metrics, out, args.store)
     predictions = predict_folder(args.folder, args.store, list(dict.fromkeys(args.split)), pick_device(args.device))
     metrics = validate(args.folder, predictions) if args.metrics else {}
     write_csv(out, predictions)
@@ -161,6 +163,14 @@ def _predict(args: argparse.Namespace) -> None:
         write_json(args.metrics, metrics)
         print("", format_tables(metrics), "", *verdicts(metrics), "", args.metrics, sep="\n")
     print(out)
+
+
+def _refuse_as_metrics(path: Path, out: Path, store: Path) -> None:
+    """Raise InputError where the figures would take the place of something else; before anything is predicted."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise InputError("--metrics is a folder, or in one that is not there", "name a JSON file", path)
+    if path.resolve() in (out.resolve(), store.resolve()) or (path.resolve().parent / "config.json").exists():
+        raise InputError("--metrics is the store, --out, or within a run folder", "name another file", path)
 
 
 def _compare(args: argparse.Namespace) -> None:

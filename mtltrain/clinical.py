@@ -139,16 +139,20 @@ def _recalibrated(x: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
         return Estimate(None, reason="all lesions have one probability")
     if slope and (x[true].min() >= x[~true].max() or x[true].max() <= x[~true].min()):
         return Estimate(None, reason="the probabilities separate the classes")  # the likelihood has no maximum
-    offset = np.zeros_like(x) if slope else x
-    model = _Logistic(np.column_stack([np.ones_like(x), x] if slope else [np.ones_like(x)]), offset, true.astype(float))
+    if np.mean(np.abs(x) > EXTREME) > 0.5:
+        return Estimate(None, reason="most probabilities are 0 or 1")
+    ones, offset = np.ones_like(x), np.zeros_like(x) if slope else x
+    spread = (x - x.mean()) / x.std() if slope else x
+    model = _Logistic(np.column_stack([ones, spread] if slope else [ones]), offset, true.astype(float))
     best = model.solved()
-    if best is None or np.mean(np.abs(x) > EXTREME) > 0.5:
-        return Estimate(None, reason="nearly all probabilities are 0 or 1")
+    if best is None:
+        return Estimate(None, reason="the likelihood hardly depends on it")
     cluster = np.unique(patients, return_inverse=True)[1]
-    value = float(best[-1])
+    unit = float(x.std()) if slope else 1.0
+    value = float(best[-1]) / unit
     if few := few_patients(cluster, FEWEST_CLUSTERS):
         return Estimate(value, reason=few)
-    half = Z95 * math.sqrt(model.covariance(best, cluster)[-1, -1])
+    half = Z95 * math.sqrt(model.covariance(best, cluster)[-1, -1]) / unit
     return Estimate(value, value - half, value + half)
 
 

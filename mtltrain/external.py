@@ -10,8 +10,8 @@ import pandas as pd
 from ctpatch.store import InputError
 
 from .compare import evaluate, load_metrics
-from .data import alike
-from .tables import read_csv, read_json
+from .data import digests
+from .tables import read_csv, read_json, run_files
 
 
 def validate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
@@ -43,10 +43,10 @@ def validate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
         raise InputError(found, "call the same mtltrain fit again: it adds them, and trains nothing anew", folder)
     if not (predictions["label"] != "").any():
         raise InputError("no lesion that was predicted has a label", "leave --metrics out", folder)
-    before = read_csv(folder / "predictions.csv")
+    before = pd.concat([read_csv(file) for file in run_files(folder, "predictions.csv")])
     chosen = before[before["split"] == "val"]
-    seen = set(map(alike, [*config["training_patients"], *chosen["patient_id"]]))
-    if known := sorted({who for who in predictions["patient_id"] if alike(who) in seen}):
+    seen = {*config["training_patients"], *digests(chosen["patient_id"])}
+    if known := sorted({who for who in predictions["patient_id"] if {*digests([who])} & seen}):
         found = f"{len(known)} patients of the store took part in the training, as {known[0]}"
         raise InputError(found, "name a store of others, or the --split test of the same", folder)
     everything = pd.concat([chosen, predictions.assign(split="test")], ignore_index=True)

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from .clinical import THRESHOLDS, net_benefit, reliability
 from .compare import Scores
-from .metrics import one_vs_rest, ranking, roc_points
+from .metrics import few_patients, one_vs_rest, ranking, roc_points
 from .tables import run_name
 
 Floats = NDArray[np.float64]
@@ -47,10 +48,12 @@ def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
     def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
         value = metrics["runs"][run]["metrics"]["auc"]["value"]
         label = run_name(run) if metrics["positive"] is None else f"{run_name(run)}  AUC {value:.3f}"
-        axes.fill_between(GRID, *roc_band(score, truth, group.patients), color=_colour(run), alpha=0.15, linewidth=0)
+        if not few_patients(np.unique(group.patients, return_inverse=True)[1]):
+            band = roc_band(score, truth, group.patients)
+            axes.fill_between(GRID, *band, color=_colour(run), alpha=0.15, linewidth=0)
         axes.plot(*roc_points(score, truth), label=label, **_style(run))
 
-    figure = _panels(metrics, group, draw, "lower right", of=ranking)
+    figure = _panels(metrics, group, draw, "lower right", of=lambda table: rankdata(ranking(table), axis=0))
     for axes in figure.axes:
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     return figure

@@ -28,7 +28,7 @@ from .cards import model_card
 from .cases import ATTENTION
 from .checkpoints import load_checkpoint
 from .compare import LESION, evaluate
-from .data import Cohort, DevicePatches, Rendering, class_index, load_patches, read_cohort
+from .data import Cohort, DevicePatches, Rendering, class_index, digests, load_patches, read_cohort
 from .report import write_report
 from .tables import read_csv, read_json, run_files, write, write_csv, write_json
 from .tasks import Characteristic, select
@@ -91,7 +91,7 @@ def fit_folder(
             "store": path.name,
             "recipe": store.recipe,
             "fold": store.provenance.get("fold"),
-            "training_patients": sorted(set(cohort.lesions["patient_id"][cohort.lesions["split"] == "train"])),
+            "training_patients": digests(cohort.lesions["patient_id"][cohort.lesions["split"] == "train"]),
         }
         config |= {"arch": list(archs), "seeds": list(seeds), "device": [settings.device]}
         config["selection"] = [line.line() for line in table]

@@ -77,18 +77,18 @@ def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -
     ]
     for folder, one in zip(folders, made, strict=True):
         for key, value in one.items():
-            if value != made[0].get(key):
-                found = f"made with {key} = {value}, {folders[0]} with {made[0].get(key)}"
+            if value != made[0].get(key, value):  # an earlier version wrote less down
+                found = f"made with {key} = {value}, {folders[0]} with {made[0][key]}"
                 raise InputError(found, "pool folds that were trained alike", folder)
 
 
 def _made(config: dict[str, Any]) -> dict[str, Any]:
-    """What folds have in common: settings, and the store's recipe but for what single rows accepted."""
+    """What folds have in common: settings, and the recipe of the store but for rows' exceptions and for pictures."""
     recipe, fold = config.get("recipe") or {}, config.get("fold")
     return (
         {key: config.get(key) for key in SAME if key != "device"}
-        | {f"the store's {key}": value for key, value in recipe.items() if key != "rows"}
-        | {"the number of folds": fold[1] if fold else None}
+        | {f"the store's {key}": value for key, value in recipe.items() if key not in ("rows", "rgb")}
+        | ({"the number of folds": fold[1]} if fold else {})
     )
 
 

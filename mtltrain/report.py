@@ -109,7 +109,7 @@ def _html(table: pd.DataFrame, **options: Any) -> Markup:
 
 
 def _settings(config: dict[str, Any]) -> pd.DataFrame:
-    """config.json as a table, without what the page shows elsewhere."""
+    """config.json as a table, without what the page shows elsewhere, and whom it was trained on."""
     versions = {str(i): item for i, item in enumerate(config.get("versions", []), 1)}
     flat = pd.json_normalize({**config, "versions": versions}).drop(
         columns=["notes", "selection", "training_patients"], errors="ignore"

@@ -102,17 +102,15 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         f"{n} of class {name}{' (positive)' * (name == metrics['positive'])}" for name, n in test["counts"].items()
     )
     counts = {run_name(run): len(entry["seeds"]) for run, entry in runs.items()}
+    uneven = len(set(counts.values())) > 1
     several, clustered = max(counts.values(), default=0) > 1, test["patients"] < test["lesions"]
     averaged = "Probabilities averaged over the seeds" if several else f"Table 2. {tested}"
-    if len(set(counts.values())) > 1:  # an average of more networks is the better for that alone
+    if uneven:  # an average of more networks is the better for that alone
         averaged += f" ({', '.join(f'{n} of {run}' for run, n in counts.items())})"
     folds = [{"run": run} | entry["over_folds"] for run, entry in runs.items() if "over_folds" in entry]
     seeds = [{"run": run, "seeds": len(entry["seeds"])} | entry["over_seeds"] for run, entry in runs.items()]
     tasks = [{key: row[key] for key in row if key != "over_seeds"} for row in metrics["auxiliary"]]
-    tests = [
-        {key: len(row[key]) if key == "seeds" else row[key] for key in row if several or key != "seeds"}
-        for row in metrics["tests"]
-    ]
+    tests = [{key: row[key] for key in row if key != "seeds"} for row in metrics["tests"]]
     made = {
         "Table 1. Characteristics against the label, training lesions": metrics["selection"],
         f"Table 2. {tested}; mean ± SD over the seeds": seeds if several else [],
@@ -120,7 +118,7 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
             {"run": run} | entry["metrics"] for run, entry in runs.items()
         ],
         f"Mean ± SD of the {metrics.get('folds')} folds' own figures": folds,
-        "MTL against STL": tests,
+        f"MTL against STL{', over the seeds that both have' * uneven}": tests,
         "Auxiliary tasks, test lesions where known": tasks,
         **_clinical(metrics),
         "Flow of patients and lesions": metrics.get("flow", []),
@@ -214,7 +212,10 @@ def reasons(metrics: Mapping[str, Any]) -> list[str]:
     }
     for name, entry in _entries(metrics).items():
         found |= {f"{name} {HEADS.get(key, key)}": entry["calibration"][key] for key in CALIBRATION}
-        found[f"{name} operating point"] = entry["operating_point"]["accuracy"]
+        point = entry["operating_point"]
+        found[f"{name} operating point"] = point["accuracy"]
+        if not point["accuracy"]["reason"]:
+            found |= {f"{name} {key} at the operating point": point[key] for key in ("sensitivity", "specificity")}
     for test in metrics["tests"]:
         found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
     return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
@@ -285,7 +286,7 @@ def _told(value: float | None, edge: float = 0.0, sign: str = "") -> str:
 
 def _threshold(value: float | None) -> str:
     """A probability that lesions are compared with: near 0 and 1 by its digits, which `0.000` would not tell."""
-    if value is None or 0.001 <= value <= 0.999:
+    if value is None or value in (0, 1) or 0.001 <= value <= 0.999:
         return _cell("", value)
     return f"{value:.3g}" if value < 0.5 else f"1 - {1 - value:.3g}"
 

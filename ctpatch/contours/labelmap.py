@@ -22,7 +22,7 @@ from .slicer_segments import choose_segment, listed, read_segments
 
 LABEL_TOLERANCE = 1e-6
 """How far a label may be from a whole number and still be meant as one."""
-FINE_SLOPE = 1e-3
+FINE_SLOPE = 1e-2
 """A scaling of stored integers by less than this is a program's, of floats over all that the type holds."""
 _SHOWN = 10
 

@@ -157,6 +157,7 @@ def _match(
     away = np.abs(heights[slices] - z)
     wrong = np.flatnonzero(away > np.where(named >= 0, reach[slices], limit[slices]))
     found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}; "
+    found = found if series_uid else "the file does not name the series that it was drawn on; "
     if untied and len(wrong):
         raise InputError(f"{found}a contour is {away.max():.4g} mm from any slice", READERS_SERIES)
     if untied and not accepted:

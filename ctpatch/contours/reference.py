@@ -47,12 +47,11 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
         contours name images that are not here, or not where they lie.
     """
     refers = roi.refers
-    if notes := other_frame(refers, image, accept, _all_else(roi, image)):
-        return notes
+    notes = other_frame(refers, image, accept, _all_else(roi, image))
     if refers.sop_uids & set(image.sop_uids):
-        if "frame" not in accept:
-            _check_images(roi, image)
-        return ()
+        return notes + _check_images(roi, image, accept)
+    if notes:
+        return notes
     if image.uid in refers.series_uids and not refers.sop_uids:
         return ()
     which = f"the contours refer to series {refers.series}, the image is {short_uid(image.uid)}"
@@ -66,8 +65,18 @@ def check_reference(roi: DrawnROI, image: Image, accept: Set[str] = frozenset())
     return ("no image that the contours refer to is here; they lie on this series' slices and are used by geometry",)
 
 
-def _check_images(roi: DrawnROI, image: Image) -> None:
-    """Refuse contours which name images that are not here, or one that lies elsewhere than they."""
+def _check_images(roi: DrawnROI, image: Image, accept: Set[str]) -> tuple[str, ...]:
+    """Refuse contours which name images that are not here, or one elsewhere; a note where the row accepts that."""
+    try:
+        _refuse_other_images(roi, image)
+    except InputError as error:
+        if "frame" not in accept:
+            raise
+        return (f"{error.found}; used by position, accepted by the manifest",)
+    return ()
+
+
+def _refuse_other_images(roi: DrawnROI, image: Image) -> None:
     positions = image.stack.positions
     reach = np.maximum(*half_spacings(positions)) + POSITION_TOLERANCE_MM
     places: dict[str, list[int]] = {}

@@ -245,7 +245,7 @@ def _check_alike(slices: Sequence[Slice], lowest: Slice, path: Path) -> None:
             name = next(piece.path.name for piece in slices if of(piece) == odd)
             found = f"{what} {odd} in {m} images ({name}) but {usual} in {n}"
             raise InputError(found, TAKE_OUT, path)
-    if (several := len({piece.header.text("PatientID").strip() for piece in slices})) > 1:
+    if (several := len({piece.header.text("PatientID").strip() for piece in slices} - {""})) > 1:
         found = f"the images of its series have {several} PatientIDs"
         raise InputError(found, "take out those of the other patient", path)
 

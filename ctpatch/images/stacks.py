@@ -112,14 +112,16 @@ def referred(slices: Sequence[Slice], keyword: str, sop_uids: frozenset[str]) ->
 def refuse_stacks(slices: Sequence[Slice], groups: Groups, keyword: str, path: Path) -> None:
     """Refuse several whole stacks: they are no finer one, and nothing says which is meant."""
     sizes = {len(group) for group in groups}
-    shown = _shown(keyword, Counter(piece.told(keyword) for piece in slices)) if keyword else ""
+    counts = Counter(piece.told(keyword) for piece in slices)
+    shown = _shown(keyword, counts) if keyword else ""
     if len(groups) == len(slices):
         if keyword:
             raise InputError(f"stacks of different {shown} lie within each other", CHOOSE, path, kind="two-stacks")
     elif len(sizes) == 1 or keyword:
         told = f"{shown or 'no time or acquisition tag'} tells them apart"
         found = f"{len(groups)} positions with {'' if len(sizes) == 1 else 'up to '}{max(sizes)} images each: {told}"
-        do = CHOOSE if keyword in _SPLITTERS[:-1] else "give a folder with one of them"
+        stacks = keyword in _SPLITTERS[:-1] and len(counts) < len(groups)  # else a value is of a single image
+        do = CHOOSE if stacks else "give a folder with one of them"
         raise InputError(found, do, path, kind="two-stacks")
 
 

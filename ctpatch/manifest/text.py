@@ -9,7 +9,7 @@ from collections.abc import Iterable
 MISSING = frozenset(("na", "n/a", "#n/a", "#na", "n.a.", "<na>", "nan", "-nan", "none", "null"))
 """How programs and people write "no value" (casefolded): the words pandas reads as NaN, and `n.a.`."""
 NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE | re.ASCII)
-SHORTENED = re.compile(r"[0-9][.,][0-9]+E\+[0-9]{2,}")
+SHORTENED = re.compile(r"[0-9]([.,][0-9]+)?[Ee]\+[0-9]{2,}")
 """A number as spreadsheets show what has too many digits: others of the same first digits have become the same."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for the beginning of a formula, and runs (CWE-1236)."""

@@ -151,7 +151,8 @@ def _fit(mask: MaskFile, listed: ListedROI, image: Image | InputError) -> tuple[
         notes = _read_notes(mask, listed.roi, image, accept)
         return (OTHER_FRAME,) if other else notes
     except InputError as error:
-        notes = _read_notes(mask, listed.roi, image, accept | _MENDING)
+        mending = _MENDING | ({"frame"} if error.kind == "references" else set())
+        notes = _read_notes(mask, listed.roi, image, accept | mending)
         return (*((OTHER_FRAME,) if other else notes), f"ROI {listed.roi!r}: {error.found}. Do: {error.do}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -615,7 +616,12 @@ def test_62_contours_of_two_series_in_one_roi_are_refused(tmp_path: Path, inner:
     elsewhere = {i: f"1.2.3.{i}" for i in range(6, 12)}
     ct = drawn(tmp_path, {"GTV": [*both(SLICES, OUTER), *both(SLICES, inner)]}, edit=naming(elsewhere))
     refused(tmp_path, "6 of 12 contours refer to images that are not among this one's slices", "frame", "rt.dcm")
-    awkward.assert_linear(awkward.built(tmp_path, accept="frame"), ct)
+    store = awkward.built(tmp_path, accept="frame")
+    awkward.assert_linear(store, ct)
+    assert "used by position, accepted by the manifest" in store.notes
+    scanned = awkward.run("scan", tmp_path, "--out", tmp_path / "scanned.csv")
+    assert "put frame into the column accept" in "".join(scanned.out)
+    assert ",rt.dcm,GTV," in (tmp_path / "scanned.csv").read_text(encoding="utf-8")
 
 
 def test_63_contours_of_slices_that_are_not_here_are_refused(tmp_path: Path) -> None:
@@ -651,5 +657,7 @@ def test_13_62_images_decide_against_the_series_that_a_file_names(tmp_path: Path
     awkward.contours(tmp_path, other, series_uid=one.series_uid)
     refused(tmp_path, "the contours refer to images of .*, their file to", "series_uid")
     awkward.assert_linear(awkward.built(tmp_path, series_uid=other.series_uid), other)
-    found = awkward.run("scan", tmp_path / "ct", "--out", tmp_path / "none.csv")
-    assert found.status == 0
+    assert awkward.run("scan", tmp_path, "--out", tmp_path / "scanned.csv").status == 0
+    with open(tmp_path / "scanned.csv", encoding="utf-8") as file:
+        masks = {Path(row["image"]).name: row["mask"] for row in csv.DictReader(file)}
+    assert masks == {"a": "", "b": "rt.dcm"}

@@ -131,13 +131,14 @@ def test_172_contours_choose_between_energies_though_each_image_has_its_time(tmp
     assert "the series holds several stacks; that of KVP 80, which the contours refer to, is used" in store.notes
 
 
-def test_172_what_cannot_be_named_is_not_advised(tmp_path: Path) -> None:
-    """Only InstanceNumber tells them apart, image by image: no cell can hold that."""
+@pytest.mark.parametrize("keyword", ["InstanceNumber", "AcquisitionTime"])
+def test_172_what_cannot_be_named_is_not_advised(tmp_path: Path, keyword: str) -> None:
+    """What tells them apart is another value in each image: no cell can hold that."""
     ct = awkward.case(tmp_path)
     add_stack(ct, POSITIONS, 100)
-    for k, path in enumerate(sorted(set(ct.folder.iterdir()) - set(ct.paths))):
-        edited(path, lambda d, k=k: setattr(d, "InstanceNumber", 100 + k))
-    refused(tmp_path, "16 positions with 2 images each: InstanceNumber", "^give a folder with one of them$", path="ct")
+    for k, path in enumerate(sorted(ct.folder.iterdir())):
+        edited(path, lambda d, k=k: setattr(d, keyword, 100000 + k))
+    refused(tmp_path, f"16 positions with 2 images each: {keyword}", "^give a folder with one of them$", path="ct")
 
 
 @pytest.mark.parametrize("acquisition", ["80", "140"])

@@ -449,9 +449,7 @@ def test_pixels_of_another_series_have_to_be_accepted(tmp_path: Path, series: st
     """That z agrees says nothing of rows and columns: another field of view, a volume that was cropped."""
     path = write(tmp_path, [[Nodule([square(0, 10, k=1, sop=sop)])]], series=series)
     here = image([0, 1, 2], sops=False)
-    with pytest.raises(
-        InputError, match=r"not on 1\.2\.3; z agrees, but what the outlines count are pixels"
-    ) as refused:
+    with pytest.raises(InputError, match=r"; z agrees, but what the outlines count are pixels") as refused:
         read_lidc_roi(path, "1", here)
     assert (refused.value.kind, "frame into the column accept" in refused.value.do) == ("frame", True)
     assert read_lidc_roi(path, "1", here, accept=FRAME).corner[0] == 1

@@ -302,6 +302,7 @@ def test_a_column_beside_the_known_one_is_ignored(folder):
     [
         ({"patient_id": ["1", "", "3"]}, 3, "", "patient_id is blank"),
         ({"patient_id": ["1", "1.2E+11", "3"]}, 3, "", "a long number that a spreadsheet has shortened"),
+        ({"patient_id": ["1", "1e+11", "3"]}, 3, "", "a long number that a spreadsheet has shortened"),
         ({"patient_id": ["1", "nan", "3"]}, 3, "", "patient_id is 'nan'"),
         ({"image": ["ct", "", "ct"]}, 3, "8", "image is blank"),
         ({"image": ["ct", "no/such", "no/such"]}, 3, "8", "no/such: image does not exist (used by 2 rows)"),

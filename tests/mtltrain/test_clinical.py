@@ -184,4 +184,15 @@ def test_where_most_probabilities_are_0_or_1_there_is_no_calibration(share):
     score = np.where(sure, np.where(rng.random(50) < 0.8, truth, ~truth), rng.uniform(0.2, 0.8, 50))
     found = calibration(score, truth)
     for name in ("intercept", "slope"):
-        assert (found[name].value, found[name].reason) == (None, "nearly all probabilities are 0 or 1")
+        assert (found[name].value, found[name].reason) == (None, "most probabilities are 0 or 1")
+
+
+def test_a_network_that_says_nearly_the_same_of_all_has_a_slope():
+    """Whatever it says: the slope is of the log odds' spread, not of where they lie."""
+    rng = np.random.default_rng(0)
+    z, truth = rng.normal(size=80), rng.random(80) < 0.5
+    slopes = [calibration(expit(middle + 0.002 * z), truth)["slope"] for middle in (0.0, 0.85, -2.0)]
+    expected = Logit(truth.astype(float), np.column_stack([np.ones(80), z])).fit(disp=0)
+    for slope in slopes:
+        assert slope.value * 0.002 == pytest.approx(expected.params[1], rel=1e-4)
+        assert slope.low * 0.002 == pytest.approx(expected.conf_int()[1][0], rel=1e-3)

@@ -299,6 +299,7 @@ def test_runs_are_tested_on_the_seeds_that_both_have():
     assert found["tests"][0]["seeds"] == [1]
     assert len(found["runs"]["mtl-ri"]["seeds"]) == 3
     assert "Probabilities averaged over the seeds (3 of MTL+RI, 1 of STL+RI); value (95 % CI)" in format_tables(found)
+    assert "p (DeLong)" in tables(found)["MTL against STL, over the seeds that both have"]
 
 
 def test_runs_without_a_seed_in_common_are_not_compared():
@@ -312,7 +313,7 @@ def test_runs_without_a_seed_in_common_are_not_compared():
 def test_tables_say_what_is_clustered():
     table = tables(strict(evaluate(predictions(per_patient=2), ["T3", "T4"])))
     assert any(title.endswith("value (95 % CI, by patient)") for title in table)
-    assert {"p (Obuchowski)", "p (McNemar, by patient)"} <= {*table["MTL against STL"], *table["MTL against STL"].index}
+    assert {"p (Obuchowski)", "p (McNemar, by patient)"} <= {*table["MTL against STL"]}
 
 
 BORDERS = [

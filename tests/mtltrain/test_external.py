@@ -97,3 +97,13 @@ def test_command(finished, tmp_path, capsys):
     assert "MTL+RI against STL+RI: " in printed
     assert json.loads((tmp_path / "m.json").read_text())["test"]["lesions"] == 16
     assert len(pd.read_csv(tmp_path / "p.csv")) == 64
+
+
+@pytest.mark.parametrize("name", ["s.h5", "out/metrics.json", "out", "nowhere/m.json", "p.csv"])
+def test_figures_take_nothings_place(finished, tmp_path, capsys, name):
+    path, out = finished
+    call = ["predict", str(out), str(path), "--out", str(path.parent / "p.csv"), "--metrics", str(path.parent / name)]
+    before = {file: file.stat().st_mtime_ns for file in path.parent.rglob("*")}
+    assert main(call) == 2
+    assert "--metrics is" in capsys.readouterr().err
+    assert before == {file: file.stat().st_mtime_ns for file in path.parent.rglob("*")}
