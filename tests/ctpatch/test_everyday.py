@@ -137,7 +137,7 @@ def test_172_what_cannot_be_named_is_not_advised(tmp_path: Path, keyword: str) -
     ct = awkward.case(tmp_path)
     add_stack(ct, POSITIONS, 100)
     for k, path in enumerate(sorted(ct.folder.iterdir())):
-        edited(path, lambda d, k=k: setattr(d, keyword, 100000 + k))
+        edited(path, lambda d, k=k: setattr(d, keyword, f"{100000 + k}"))
     refused(tmp_path, f"16 positions with 2 images each: {keyword}", "^give a folder with one of them$", path="ct")
 
 
