@@ -10,7 +10,7 @@ from typing import Any
 import characteristics
 import pandas as pd
 from comparisons import Comparison, each_run, row, seeds, versus
-from design import START
+from design import SEEDS, START
 from formulas import Interval, detectable, holm, side
 
 HERE = Path(__file__).parent
@@ -86,6 +86,7 @@ def verdicts(cohorts: Cohorts) -> str:
         for cohort, net, start in PRIMARY
     ]
     adjusted = holm([one.gap.p if one and one.whole else 1.0 for one in found])
+    second = all(one and one.whole and len(one.seeds) == len(SEEDS) for one in found)
     rows = []
     for (cohort, net, start), one, p in zip(PRIMARY, found, adjusted, strict=True):
         place = [NAMES[cohort], f"{NETWORKS[net]}, {STARTS[start]}"]
@@ -98,7 +99,7 @@ def verdicts(cohorts: Cohorts) -> str:
         controls = {
             name: versus(cohorts[cohort], f"{net}/{variant}/mtl-{start}", single) for variant, name in CONTROLS.items()
         }
-        rows[-1] += [_own(one), _signed(one.within), _verdict(one, p, controls)]
+        rows[-1] += [_own(one), _signed(one.within), _verdict(one, p, controls) + " so far" * (p < LOOK and not second)]
     head = [
         "cohort",
         "network, start",
