@@ -85,6 +85,8 @@ def _blocks() -> Iterator[list[Cell]]:
         for cohort, (backbone, start) in product(POSITIVE, START.items()):
             if (cohort, backbone) != ("lidc", "alexnet"):
                 yield _folds(cohort, backbone, "main", seed, (f"mtl-{start}", f"stl-{start}"))
+    for seed in SEEDS[1:]:
+        yield _folds("agc", "alexnet", "m10", seed, ("mtl-ri",))
     for seed in (1, 2):
         yield from _ablations(seed)
 
