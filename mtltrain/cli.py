@@ -148,14 +148,11 @@ def _predict(args: argparse.Namespace) -> None:
     from .tables import format_tables, verdicts, write_csv, write_json
 
     out = args.out or args.store.parent / f"{args.store.stem}-predictions.csv"
-    if out.is_dir():
-        raise InputError("--out is a folder", "name a CSV file", out)
-    if out.exists() and args.store.exists() and out.samefile(args.store):
-        raise InputError("--out is the store", "name another file", out)
-    if not args.out and out.exists():
-        raise InputError("there are predictions already", "name another file with --out, or remove this one", out)
+    _refuse_taken("--out", out)
     if args.metrics:
-        _refuse_as_metrics(args.metrics, out, args.store)
+        _refuse_taken("--metrics", args.metrics)
+        if args.metrics.resolve() == out.resolve():
+            raise InputError("--metrics is --out", "name another file", out)
     predictions = predict_folder(args.folder, args.store, list(dict.fromkeys(args.split)), pick_device(args.device))
     metrics = validate(args.folder, predictions) if args.metrics else {}
     write_csv(out, predictions)
@@ -165,12 +162,10 @@ def _predict(args: argparse.Namespace) -> None:
     print(out)
 
 
-def _refuse_as_metrics(path: Path, out: Path, store: Path) -> None:
-    """Raise InputError where the figures would take the place of something else; before anything is predicted."""
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise InputError("--metrics is a folder, or in one that is not there", "name a JSON file", path)
-    if path.resolve() in (out.resolve(), store.resolve()) or (path.resolve().parent / "config.json").exists():
-        raise InputError("--metrics is the store, --out, or within a run folder", "name another file", path)
+def _refuse_taken(option: str, path: Path) -> None:
+    """Raise InputError where a result would replace something; before anything is predicted."""
+    if path.exists():
+        raise InputError(f"{option} is there already", f"name another file with {option}, or remove this one", path)
 
 
 def _compare(args: argparse.Namespace) -> None:

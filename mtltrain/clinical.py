@@ -142,13 +142,13 @@ def _recalibrated(x: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
     if np.mean(np.abs(x) > EXTREME) > 0.5:
         return Estimate(None, reason="most probabilities are 0 or 1")
     ones, offset = np.ones_like(x), np.zeros_like(x) if slope else x
-    spread = (x - x.mean()) / x.std() if slope else x
-    model = _Logistic(np.column_stack([ones, spread] if slope else [ones]), offset, true.astype(float))
+    unit = float(x.std()) if slope else 1.0
+    columns = [ones, (x - x.mean()) / unit] if slope else [ones]
+    model = _Logistic(np.column_stack(columns), offset, true.astype(float))
     best = model.solved()
     if best is None:
         return Estimate(None, reason="the likelihood hardly depends on it")
     cluster = np.unique(patients, return_inverse=True)[1]
-    unit = float(x.std()) if slope else 1.0
     value = float(best[-1]) / unit
     if few := few_patients(cluster, FEWEST_CLUSTERS):
         return Estimate(value, reason=few)

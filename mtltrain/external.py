@@ -46,7 +46,7 @@ def validate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:
     before = pd.concat([read_csv(file) for file in run_files(folder, "predictions.csv")])
     chosen = before[before["split"] == "val"]
     seen = {*config["training_patients"], *digests(chosen["patient_id"])}
-    if known := sorted({who for who in predictions["patient_id"] if {*digests([who])} & seen}):
+    if known := sorted(who for who in set(predictions["patient_id"]) if {*digests([who])} & seen):
         found = f"{len(known)} patients of the store took part in the training, as {known[0]}"
         raise InputError(found, "name a store of others, or the --split test of the same", folder)
     everything = pd.concat([chosen, predictions.assign(split="test")], ignore_index=True)

@@ -20,6 +20,10 @@ SAME = ("classes", "order", "windows", "normalisation", *(field.name for field i
 """Entries of config.json in which folds agree; the store and, as within a folder, the device may differ."""
 
 
+Entries = dict[str, Any]
+"""Of metrics.json or config.json."""
+
+
 def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
     """Put the out-of-fold predictions of several run folders together and evaluate them as one test.
 
@@ -52,11 +56,12 @@ def pool_folds(folders: Sequence[Path]) -> tuple[dict[str, Any], pd.DataFrame]:
         if not (folder / "config.json").exists():
             raise InputError("no run folder: it has no config.json", "name folders that `mtltrain fit` made", folder)
     alone = [load_metrics(folder) for folder in folders]
-    _refuse_unlike(folders, alone)
+    configs = [read_json(folder / "config.json") for folder in folders]
+    _refuse_unlike(folders, alone, configs)
     predictions, auxiliary = (_joined(folders, name) for name in ("predictions.csv", "auxiliary.csv"))
     _refuse_shared_patients(predictions, folders)
     metrics = evaluate(predictions, alone[0]["classes"], alone[0]["positive"], auxiliary=auxiliary)
-    metrics |= {"folds": len(folders), "missing_folds": _missing(folders)}
+    metrics |= {"folds": len(folders), "missing_folds": _missing(configs)}
     for run, entry in metrics["runs"].items():
         each = [fold["runs"][run]["metrics"] for fold in alone]
         entry["over_folds"] = {name: spread([row[name]["value"] for row in each]) for name in entry["metrics"]}
@@ -68,12 +73,11 @@ def _joined(folders: Sequence[Path], name: str) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -> None:
+def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[Entries], configs: Sequence[Entries]) -> None:
     """Raise InputError unless the folders hold the same runs and seeds, made with the same settings."""
     made = [
-        _made(read_json(folder / "config.json"))
-        | {"runs and seeds": {run: sorted(entry["seeds"]) for run, entry in found["runs"].items()}}
-        for folder, found in zip(folders, metrics, strict=True)
+        _made(config) | {"runs and seeds": {run: sorted(entry["seeds"]) for run, entry in found["runs"].items()}}
+        for config, found in zip(configs, metrics, strict=True)
     ]
     for folder, one in zip(folders, made, strict=True):
         for key, value in one.items():
@@ -82,7 +86,7 @@ def _refuse_unlike(folders: Sequence[Path], metrics: Sequence[dict[str, Any]]) -
                 raise InputError(found, "pool folds that were trained alike", folder)
 
 
-def _made(config: dict[str, Any]) -> dict[str, Any]:
+def _made(config: Entries) -> Entries:
     """What folds have in common: settings, and the recipe of the store but for rows' exceptions and for pictures."""
     recipe, fold = config.get("recipe") or {}, config.get("fold")
     return (
@@ -92,11 +96,10 @@ def _made(config: dict[str, Any]) -> dict[str, Any]:
     )
 
 
-def _missing(folders: Sequence[Path]) -> list[int]:
+def _missing(configs: Sequence[Entries]) -> list[int]:
     """Folds of the cross-validation that are in none of the folders; empty where the stores do not say."""
-    folds = [read_json(folder / "config.json").get("fold") for folder in folders]
-    known = [fold for fold in folds if fold]
-    return sorted({*range(1, known[0][1] + 1)} - {number for number, _ in known}) if len(known) == len(folds) else []
+    folds = [config["fold"] for config in configs if config.get("fold")]
+    return sorted({*range(1, folds[0][1] + 1)} - {n for n, _ in folds}) if len(folds) == len(configs) else []
 
 
 def _refuse_shared_patients(predictions: pd.DataFrame, folders: Sequence[Path]) -> None:

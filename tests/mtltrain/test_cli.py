@@ -27,10 +27,11 @@ def test_fit_predict_compare(store, tmp_path, capsys):
     assert (tmp_path / "toy-predictions.csv").read_text().count("\n") == 1 + 8
     found, second = tmp_path / "toy-predictions.csv", shutil.copytree(out, tmp_path / "second")
     before = found.stat()
-    assert main(["predict", str(second), str(store)]) == 2
-    assert "toy-predictions.csv: there are predictions already. Do: name another file" in capsys.readouterr().err
+    for named in ([], ["--out", str(found)]):
+        assert main(["predict", str(second), str(store), *named]) == 2
+        says = "toy-predictions.csv: --out is there already. Do: name another file with --out, or remove this one."
+        assert says in capsys.readouterr().err
     assert found.stat() == before
-    assert main(["predict", str(second), str(store), "--out", str(found)]) == 0
     assert main(["predict", str(out), str(store), "--out", str(tmp_path / "p.csv"), "--split", "test", "test"]) == 0
     assert (tmp_path / "p.csv").read_bytes() == found.read_bytes()  # each lesion once
     assert main(["compare", str(out), str(second)]) == 0
@@ -123,10 +124,9 @@ def test_a_file_for_a_folder_and_a_folder_for_a_file(store, tmp_path, capsys):
     for call in (["fit", store, "--out", store], ["compare", "a", "b", "--pool", "--out", store]):
         assert main([*map(str, call)]) == 2
         assert "toy.h5: --out is a file. Do: name a folder." in capsys.readouterr().err
-    assert main(["predict", "absent", str(store), "--out", str(tmp_path)]) == 2
-    assert ": --out is a folder. Do: name a CSV file." in capsys.readouterr().err
-    assert main(["predict", "absent", str(store), "--out", str(store)]) == 2
-    assert "toy.h5: --out is the store. Do: name another file." in capsys.readouterr().err
+    for out in (tmp_path, store):
+        assert main(["predict", "absent", str(store), "--out", str(out)]) == 2
+        assert f"{out.name}: --out is there already. Do: name another file" in capsys.readouterr().err
 
 
 def test_files_of_ones_own_are_not_replaced(store, tmp_path, capsys):
