@@ -150,19 +150,14 @@ def _match(
     by_uid = {uid: k for k, uid in enumerate(image.sop_uids)}
     named = np.array([by_uid.get(plane.sop_uid, -1) for plane in planes])
     slices = np.where(named >= 0, named, np.argmin(np.abs(heights[:, None] - z), axis=0))
-    reach = np.minimum(*np.abs(half_spacings(heights))) + TIE  # a slice missing beside another stays missing
-    other = series_uid not in ("", image.uid)
-    untied = series_uid != image.uid and (named < 0).all()
-    limit = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach) if other or untied else reach
+    reach = np.minimum(*np.abs(half_spacings(heights)))[slices] + TIE  # a slice missing beside another stays missing
+    if other := series_uid != image.uid:
+        exact = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach)
+        reach = np.where(named >= 0, reach, exact)
     away = np.abs(heights[slices] - z)
-    wrong = np.flatnonzero(away > np.where(named >= 0, reach[slices], limit[slices]))
-    found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}; "
-    found = found if series_uid else "the file does not name the series that it was drawn on; "
-    if untied and len(wrong):
-        raise InputError(f"{found}a contour is {away.max():.4g} mm from any slice", READERS_SERIES)
-    if untied and not accepted:
-        do = f"{READERS_SERIES}, or put frame into the column accept if this one has the same pixels"
-        raise InputError(f"{found}z agrees, but what the outlines count are pixels", do, kind="frame")
+    wrong = np.flatnonzero(away > reach)
+    if other and (named < 0).all():
+        _refuse_other_series(series_uid, image, float(away.max()) if len(wrong) else 0.0, accepted=accepted)
     if len(wrong):
         i = int(wrong[0])
         raise _mismatch(planes[i], float(heights[slices[i]]), bool(named[i] >= 0), len(wrong))
@@ -170,8 +165,20 @@ def _match(
         raise InputError("two contour planes fall on one slice", READERS_SERIES)
     by_z = int((named < 0).sum())
     notes = [f"{by_z} of {len(planes)} contour planes matched to slices by z, not by SOPInstanceUID"] if by_z else []
-    notes += [f"drawn on series {series_uid}, whose slices are also this series'"] if other else []
+    notes += [f"drawn on series {series_uid}, whose slices are also this series'"] if other and series_uid else []
     return slices, tuple(notes)
+
+
+def _refuse_other_series(series_uid: str, image: Image, away: float, *, accepted: bool) -> None:
+    """Neither series nor images are the readers': refused where a contour is `away` from slices, or not `accepted`."""
+    found = "the file does not name the series that it was drawn on"
+    if series_uid:
+        found = f"drawn on series {short_uid(series_uid)}, not on {short_uid(image.uid)}"
+    if away:
+        raise InputError(f"{found}; a contour is {away:.4g} mm from any slice", READERS_SERIES)
+    if not accepted:
+        do = f"{READERS_SERIES}, or put frame into the column accept if this one has the same pixels"
+        raise InputError(f"{found}; z agrees, but what the outlines count are pixels", do, kind="frame")
 
 
 def _mismatch(plane: LidcPlane, height: float, named: bool, count: int) -> InputError:

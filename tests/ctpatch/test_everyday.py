@@ -561,6 +561,7 @@ MAPS = {
     "iodine": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "MAT_SPECIFIC", "IODINE"]}, "Type says IODINE"),
     "effective Z": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]}, "Type says EFF_ATOMIC_NUM"),
     "perfusion": ({"ImageType": ["DERIVED", "PRIMARY", "PERFUSION"]}, "Type says PERFUSION"),
+    "subtraction": ({"ImageType": ["DERIVED", "PRIMARY", "AXIAL", "SUBTRACTION"]}, "Type says SUBTRACTION"),
     "mapped": ({"RealWorldValueMappingSequence": mapping("mg/cm3")}, "gives 'mg/cm3', not HU"),
     "unspecified": ({"ImageType": ["DERIVED", "SECONDARY"], "RescaleType": "US"}, "RescaleType is 'US', not HU"),
     "other": ({"RescaleType": "MGML"}, "RescaleType is 'MGML', not HU"),
