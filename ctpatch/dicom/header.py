@@ -7,6 +7,7 @@ tenth of that. What it does not know — big endian, deflated, a file without pr
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,18 +164,19 @@ class Header:
 def finite(keyword: str, text: str, count: int, path: Path) -> tuple[float, ...]:
     """`count` finite decimal numbers; an InputError when the text is not that."""
     values = _decimals(text)
-    if len(values) != count or not all(abs(value) < float("inf") for value in values):
+    if len(values) != count:
         raise InputError(f"{keyword} {text!r} is not {count} finite number(s)", "mend or re-export the file", path)
     return values
 
 
 @lru_cache(_REMEMBERED)
 def _decimals(text: str) -> tuple[float, ...]:
-    """Numbers joined by backslashes; none where one of them is no number."""
+    """Finite numbers joined by backslashes; none where one of them is none."""
     try:
-        return tuple(decimal(part) for part in text.split("\\"))
+        values = tuple(decimal(part) for part in text.split("\\"))
     except ValueError:
         return ()
+    return values if all(map(math.isfinite, values)) else ()
 
 
 def read_header(path: Path) -> Header | None:

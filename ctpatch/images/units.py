@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,7 +45,7 @@ def check_units(header: Header, kind: str, types: Iterable[str] = (), mapped: It
     ------
     InputError
     """
-    words = {word.strip().upper() for word in (*header.text("ImageType").split("\\"), *types)}
+    words = _words(header.text("ImageType")).union(word.strip().upper() for word in types)
     derived = "DERIVED" in words
     if not _is_hu(kind, derived=derived):
         raise InputError(f"RescaleType is {kind!r}, not HU", ACCEPT, header.path, kind="units")
@@ -56,6 +57,12 @@ def check_units(header: Header, kind: str, types: Iterable[str] = (), mapped: It
     if units and not any(unit.upper() in _HOUNSFIELD for unit in units):
         found = f"{MAPPING} gives {', '.join(map(repr, units[:3]))}, not HU"
         raise InputError(found, ACCEPT, header.path, kind="units")
+
+
+@lru_cache
+def _words(text: str) -> frozenset[str]:
+    """The values of an ImageType, of which a series has few."""
+    return frozenset(word.strip().upper() for word in text.split("\\"))
 
 
 def has_lost_intercept(hu: NDArray[np.floating]) -> bool:

@@ -55,6 +55,10 @@ def uninterrupted() -> Iterator[None]:
             answered[number](number, frame)
 
 
+_BUFFER = 1 << 20
+"""Bytes that one write takes to the disk: a part is hundreds of small streams."""
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, private: bool = False, ready: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
     """A file that takes the name `path`, flushed to the disk, when the block ends well; else nothing is left of it.
@@ -70,7 +74,7 @@ def replacing(path: Path, *, private: bool = False, ready: Callable[[], None] = 
     # the token for machines that share the folder, where processes may have the same number
     temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with open(temporary, "wb", opener=owned if private else None) as file:
+        with open(temporary, "wb", _BUFFER, opener=owned if private else None) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

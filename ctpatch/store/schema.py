@@ -110,11 +110,12 @@ def attribute(item: h5py.Group | h5py.Dataset, name: str) -> Any:
 
 def _value(found: h5py.h5a.AttrID) -> Any:
     """By HDF5's own calls, like all of the root's digest: h5py's comfort takes four times as long."""
-    if found.dtype.hasobject or found.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+    dtype = found.dtype  # made anew each time it is asked for
+    if dtype.hasobject or found.get_space().get_simple_extent_type() == h5py.h5s.NULL:
         raise TypeError(f"attribute {found.name!r} is of variable length, or of none")
-    value = np.empty(found.shape, found.dtype)
+    value = np.empty(found.shape, dtype)
     found.read(value)
-    if value.dtype.kind == "S":
+    if dtype.kind == "S":
         value = np.char.decode(value, "utf-8")
     return value.tolist()
 
