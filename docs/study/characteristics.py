@@ -23,7 +23,18 @@ def from_stores(root: Path) -> pd.DataFrame:
             path = root / "stores" / f"{cohort}-{fold}of{FOLDS}.h5"
             if path.exists():
                 lines += [{"cohort": cohort, "fold": fold, **line} for line in _described(path, POSITIVE[cohort])]
-    return pd.DataFrame(lines).round(6)
+    return pd.DataFrame(lines, columns=["cohort", "fold", "name", "n", "r", "p"]).round(6)
+
+
+def joined(table: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The lines of `table`, and those of earlier stores that were not made again, in the study's order."""
+    keys = ["cohort", "fold"]
+    again = earlier.set_index(keys).index.isin(table.set_index(keys).index)
+    both = pd.concat([table, earlier[~again]]) if len(table) else earlier
+    order = both["cohort"].map(list(POSITIVE).index)
+    return (
+        both.assign(order=order).sort_values(["order", "fold"], kind="stable", ignore_index=True).drop(columns="order")
+    )
 
 
 def differing(root: Path, table: pd.DataFrame) -> Iterator[str]:

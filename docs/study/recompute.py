@@ -39,7 +39,9 @@ def main() -> None:
         found = from_runs(args.root / "runs")
         found = joined(found, read_predictions(HERE / "predictions")) if args.add else found
         write_predictions(found, HERE / "predictions")
-        characteristics.from_stores(args.root).to_csv(characteristics.FILE, index=False, lineterminator="\n")
+        table = characteristics.from_stores(args.root)
+        table = characteristics.joined(table, pd.read_csv(characteristics.FILE)) if args.add else table
+        table.to_csv(characteristics.FILE, index=False, lineterminator="\n")
     kept = read_predictions(HERE / "predictions")
     wrong = list(check_root(args.root, kept)) if args.root else []
     (write if writing else check)(kept, wrong)
@@ -51,7 +53,8 @@ def check_root(root: Path, kept: dict[str, pd.DataFrame]) -> Iterator[str]:
     """Where run folders and stores say something else than the files beside this one, or than their own figures."""
     yield from differing(from_runs(root / "runs"), kept)
     table, told = characteristics.from_stores(root), pd.read_csv(characteristics.FILE)
-    if list(table["name"]) != list(told["name"]) or not np.allclose(table[["n", "r", "p"]], told[["n", "r", "p"]]):
+    here = characteristics.joined(table, told)
+    if list(here["name"]) != list(told["name"]) or not np.allclose(here[["n", "r", "p"]], told[["n", "r", "p"]]):
         yield "characteristics.csv is not what the stores hold"
     yield from characteristics.differing(root, table)
     for folder in sorted((root / "runs").glob("*/*/*/fold-*")):

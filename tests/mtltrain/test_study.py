@@ -241,6 +241,15 @@ def test_another_correlation_in_a_run_folder_is_found(tmp_path):
     assert "size" in line
 
 
+def test_characteristics_of_stores_that_were_not_made_again_stay():
+    told = pd.read_csv(characteristics.FILE)
+    again = told[told["cohort"] == "agc"].assign(n=0)
+    found = characteristics.joined(again, told)
+    assert found[["cohort", "fold", "name"]].equals(told[["cohort", "fold", "name"]])
+    assert (found["n"] == 0).tolist() == (told["cohort"] == "agc").tolist()
+    pd.testing.assert_frame_equal(characteristics.joined(again[:0], told), told)
+
+
 # -- the published numbers
 
 
