@@ -8,6 +8,7 @@ from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 _uncached: list[str] = []
 
@@ -50,6 +51,9 @@ class _Cache(FunctionCache):
     """
 
     def load_overload(self, signature: Any, target: Any) -> Any:
+        with suppress(Exception):  # without numba's declarations of all that it can compile, which take half a second
+            rtsys.initialize(target)
+            return self._load_overload(signature, target)
         try:
             return super().load_overload(signature, target)
         except Exception:

@@ -144,7 +144,9 @@ def _run(buffer, position, size, explicit, wanted, first, last, found):  # type:
             length, body = _number(buffer, position + 8, 4), position + 12
         else:
             length = _number(buffer, position + 6, 2)
-        at = np.searchsorted(wanted, tag)
+        at = 0  # not np.searchsorted, with which numba loads scipy's BLAS
+        while at < len(wanted) and wanted[at] < tag:
+            at += 1
         is_wanted = at < len(wanted) and wanted[at] == tag
         if length == UNDEFINED or body + length > size:
             break

@@ -50,11 +50,13 @@ def sampler(image: Image, planes: Planes, spacing: float) -> Sampler:
     pixels = start, column, row = planes.pixels(spacing)
     box = needed_box(image.stack, start, column, row)
     row_spacing, column_spacing = image.stack.spacing
+    offsets = image.stack.offsets[slice(*box.slices)]
     around = (
+        bool((offsets[:, :2] == offsets[0, :2]).all()),  # here: with it numba loads scipy's BLAS
         image.read_hu(box),
         np.array([box.rows[0], box.columns[0]], np.float64),
         np.array(image.stack.shape),
-        image.stack.offsets[slice(*box.slices)],
+        offsets,
         reach(image.stack.positions),
         np.array([1 / column_spacing, 1 / row_spacing]),
     )
@@ -97,8 +99,9 @@ def _range(start: int, stop: int, size: int) -> tuple[int, int]:
 
 # Scalars and unsigned indices: array views and the wrap-around of negative indices cost these loops a factor of 4.
 @compiled(nogil=True)
-def _sample(hu, corner, shape, offsets, ends, scale, start, column, row, values, outside):  # type: ignore[no-untyped-def]
-    upright = (offsets[:, :2] == offsets[0, :2]).all()
+def _sample(  # type: ignore[no-untyped-def]
+    upright, hu, corner, shape, offsets, ends, scale, start, column, row, values, outside
+):
     for n in range(len(values)):
         if upright and _well_inside(hu, corner, offsets, ends, scale, start[n], column[n], row[n]):
             _sample_inside(hu, corner, offsets, scale, start[n], column[n], row[n], values[n])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from numba.core.base import BaseContext
 from numba.core.caching import IndexDataCacheFile
 
 from ctpatch import compiled
@@ -35,6 +36,13 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         return result
 
     return load
+
+
+def test_a_loop_from_the_cache_needs_no_compiler(loop: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba's declarations of all that it can compile take a process longer than the loop."""
+    assert loop() == 6
+    monkeypatch.setattr(BaseContext, "refresh", lambda context: pytest.fail("all is declared"))
+    assert loop() == 6
 
 
 @pytest.mark.parametrize("kind", ["nbi", "nbc"])
