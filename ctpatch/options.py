@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,6 +28,7 @@ class _Parser(argparse.ArgumentParser):
         return known, unknown
 
 
+@cache
 def parser() -> argparse.ArgumentParser:
     """The parser of all commands; which one was called is `command` in what it gives."""
     whole = _Parser(
