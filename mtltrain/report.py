@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from . import figures
@@ -73,8 +74,7 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
     }
     images = {name: figures.png(figure) for name, figure in drawn.items()}
     auxiliary = read_csv(folder / "auxiliary.csv") if (folder / "auxiliary.csv").exists() else None
-    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
-    page = template.render(
+    page = _template().render(
         runs=[run_name(run) for run in metrics["runs"]],
         store=config.get("store", "a store"),
         flow=flow(metrics),
@@ -96,6 +96,11 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         write(folder / name, image)
     write(folder / "report.html", page)
     return folder / "report.html"
+
+
+@cache
+def _template() -> Template:
+    return Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
 
 
 def _tables(made: Mapping[str, pd.DataFrame]) -> dict[str, Markup]:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def public_notes(store: PatchStore) -> dict[str, list[str]]:
 # -- The page ---------------------------------------------------------------------------------------------------------
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ctpatch.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
