@@ -3,6 +3,7 @@ import io
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import shufflenetv2
 from toystore import write_store
 
 from mtltrain import cases, figures, models
@@ -21,11 +22,17 @@ def _blank(figure):
     return file.getvalue()
 
 
+def _shallow(weights, progress, repeats, *arguments, build=shufflenetv2._shufflenetv2, **options):
+    """A ShuffleNet of three units instead of 16: most of what a step costs is calling one after the other."""
+    return build(weights, progress, [1] * len(repeats), *arguments, **options)
+
+
 @pytest.fixture(scope="module")
 def narrow():
-    """Small FC1 and FC2, blank plots, one thread: quick runs with checkpoints of 1 MB."""
+    """A shallow ShuffleNet, small FC1 and FC2, blank plots, one thread: quick runs with checkpoints of 1 MB."""
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shufflenetv2, "_shufflenetv2", _shallow)
         patch.setattr(models, "WIDTH", 64)
         patch.setattr(figures, "png", _blank)
         patch.setattr(figures, "RESAMPLES", 20)
