@@ -17,7 +17,7 @@ from .cases import cases
 from .compare import load_metrics, scores
 from .confusion import characteristics, diagnoses, flow
 from .data import Cohort
-from .tables import read_csv, read_json, reasons, run_name, tables, verdicts, write
+from .tables import FEWEST, read_csv, read_json, reasons, run_name, tables, verdicts, write
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -87,6 +87,7 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         cases={run_name(run): ends for run, ends in cases(folder, cohort).items()} if cohort else {},
         metrics=metrics,
         seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
+        fewest=FEWEST,
         reasons=reasons(metrics),
         verdicts=verdicts(metrics),
         notes=config.get("notes", []),

@@ -45,6 +45,9 @@ CLINICAL, CALIBRATION = ("calibration", "operating_point", "net_benefit"), ("bri
 CALIBRATED = 100
 """Test lesions of each class below which calibration says little (Collins et al., Stat. Med. 35:214, 2016)."""
 
+FEWEST = 10
+"""Test lesions of each class below which the intervals are too narrow and p is too small."""
+
 LEVEL = 0.05
 """p below which a difference is called one."""
 
@@ -230,7 +233,9 @@ def level_name(level: Any, names: Mapping[float, str]) -> str:
 
 def verdicts(metrics: Mapping[str, Any]) -> list[str]:
     """What each comparison has shown, a sentence each."""
-    found = []
+    found, counts = [], metrics.get("test", {}).get("counts", {})
+    few = ", ".join(f"{n} of class {name}" for name, n in counts.items() if n < FEWEST)
+    doubt = f" Few test lesions ({few}): the interval is too narrow and p too small." if few else ""
     for test in metrics["tests"]:
         gap, p = test["auc_difference"], test["p_auc"]
         pair = f"{run_name(test['first'])} against {run_name(test['second'])}"
@@ -240,7 +245,7 @@ def verdicts(metrics: Mapping[str, Any]) -> list[str]:
         value, low, high = (_told(gap[key], sign="+") for key in ("value", "low", "high"))
         told = f"AUC {value} (95 % CI {low} to {high}), "
         told += f"p = {_cell('p', p)}".replace("= <", "<")
-        found.append(f"{pair}: {told}: {'no difference shown' if p >= LEVEL else 'a difference in these lesions'}.")
+        found.append(f"{pair}: {told}: {'no difference shown' if p >= LEVEL else 'a difference in these lesions'}.{doubt}")
     return found
 
 

@@ -119,6 +119,8 @@ def test_what_was_found_is_a_sentence_each():
     numbers = "MTL+RI against STL+RI: AUC -0.029 (95 % CI -0.173 to +0.116), p"
     assert verdicts({"tests": [pair | {"p_auc": 0.7}]}) == [f"{numbers} = 0.700: no difference shown."]
     assert verdicts({"tests": [pair | {"p_auc": 1e-5}]}) == [f"{numbers} < 0.001: a difference in these lesions."]
+    few = {"tests": [pair | {"p_auc": 1e-5}], "test": {"counts": {"T3": 9, "T4": 10}}}
+    assert verdicts(few)[0].endswith("Few test lesions (9 of class T3): the interval is too narrow and p too small.")
     assert "undefined" in verdicts(evaluate(predictions(lesions=12).assign(label="T3"), ["T3", "T4"]))[0]
 
 
