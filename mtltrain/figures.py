@@ -26,8 +26,8 @@ Floats = NDArray[np.float64]
 
 DPI = 192  # twice what a browser calls a pixel
 COLOURS = {"mtl": "#0072b2", "stl": "#d55e00"}
-LINES = {"tl": "-", "ri": (0, (4, 2))}
-MARKERS = {"tl": "o", "ri": "s"}
+LINES = {"mtl-tl": "-", "stl-tl": (0, (4, 2)), "mtl-ri": (0, (8, 2, 1, 2)), "stl-ri": (0, (1.5, 1.5))}
+MARKERS = {"mtl": "o", "stl": "s"}
 EAST_ASIAN = (
     *("Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
     *("Droid Sans Fallback", "IPAexGothic", "PingFang SC", "PingFang HK", "Hiragino Sans", "Hiragino Sans GB"),
@@ -90,7 +90,7 @@ def plot_calibration(metrics: Mapping[str, Any], group: Scores) -> Figure:
     def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
         predicted, observed, low, high = calibration_points(score, truth, group.patients)
         axes.vlines(predicted, low, high, color=_colour(run), linewidth=0.8)
-        axes.plot(predicted, observed, label=run_name(run), marker=MARKERS.get(_start(run), "o"), **_style(run))
+        axes.plot(predicted, observed, label=run_name(run), marker=MARKERS.get(_kind(run), "o"), **_style(run))
         level = -0.03 if run.startswith("stl") else 1.03
         axes.plot(score, np.full(len(score), level), "|", color=_colour(run), markersize=5, alpha=0.5)
 
@@ -196,13 +196,17 @@ def _start(run: str) -> str:
     return run.partition("-")[2]
 
 
+def _kind(run: str) -> str:
+    return run.partition("-")[0]
+
+
 def _colour(run: str) -> str:
-    return COLOURS.get(run.partition("-")[0], "#444444")
+    return COLOURS.get(_kind(run), "#444444")
 
 
 def _style(run: str) -> dict[str, Any]:
-    """Colour says MTL or STL, the line says the start: TL (full) or RI (dashed)."""
-    return {"color": _colour(run), "linestyle": LINES.get(_start(run), ":"), "linewidth": 1.5}
+    """Colour says MTL or STL; each run has a line of its own, told apart in grey too."""
+    return {"color": _colour(run), "linestyle": LINES.get(run, ":"), "linewidth": 1.5}
 
 
 def _finish(axes: Axes, title: str, legend: Any) -> None:

@@ -90,17 +90,20 @@ def test_net_benefit_is_the_sum_over_lesions():
         assert benefit == pytest.approx(sums / 40)
 
 
-def test_every_plot_tells_mtl_from_stl_by_colour_and_the_start_by_line(compared):
+def test_every_plot_tells_mtl_from_stl_by_colour_and_each_run_by_its_line(compared):
+    """In black and white a line is all there is."""
     _, metrics, group = compared
+    met = set()
     for plot in (plot_roc, plot_calibration, plot_decision):
         for panel in plot(metrics, group).axes:
             shown = {line.get_label()[:3]: line for line in panel.lines if "TL+" in line.get_label()}
             assert {kind: line.get_color() for kind, line in shown.items()} == {
                 k.upper(): c for k, c in COLOURS.items()
             }
-            assert len({line.get_linestyle() for line in shown.values()}) == 1
-    left, right = plot_roc(metrics, group).axes[:2]
-    assert left.lines[1].get_linestyle() != right.lines[1].get_linestyle()
+            met |= {(line.get_label()[:6], str(line._unscaled_dash_pattern)) for line in shown.values()}
+    assert len(met) == len({line for _, line in met}) == len(RUNS)
+    (panel, *_) = plot_calibration(metrics, group).axes
+    assert [line.get_marker() for line in panel.lines if "TL+" in line.get_label()] == ["o", "s"]
 
 
 def test_training_curves_mark_the_best_epoch():
