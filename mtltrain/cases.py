@@ -145,9 +145,14 @@ def _case(
 def _grey(cohort: Cohort, patch: int) -> NDArray[np.uint8]:
     """A test patch in the window that shows most, (SIZE, SIZE)."""
     patches = cohort.patches["test"]
-    widest = int(np.argmax([high - low for low, high in cohort.windows]))
+    widest = cohort.windows.index(shown_window(cohort))
     levels = patches.rendering.levels(patches.hu[patch : patch + 1])[:, widest : widest + 1]
     return avg_pool2d(levels, 2)[0, 0].round().byte().cpu().numpy()
+
+
+def shown_window(cohort: Cohort) -> tuple[int, int]:
+    """HU at which a picture is black and white: the window that shows most."""
+    return max(cohort.windows, key=lambda window: window[1] - window[0])
 
 
 def heated(grey: NDArray[np.uint8], heat: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ctpatch.store import SPLITS
+
 from .compare import LESION, Scores, commonest, where_known
 from .tables import level_name, run_name
 
@@ -44,14 +46,19 @@ def _table(counts: Any, known: Sequence[str], said: Sequence[str]) -> pd.DataFra
 
 
 def flow(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Steps of the flow of patients as {name, patients, lesions, classes (text)}; none in older files."""
-    shown = ("name", "patients", "lesions")
+    """Steps of the flow of patients as {name, patients, lesions, classes (text), arrow}; none in older files.
+
+    The arrow is at the first split, to which and not from which the others are divided.
+    """
+    shown, rows = ("name", "patients", "lesions"), metrics.get("flow", [])
+    first = next((row["name"] for row in rows if row["name"] in SPLITS), None)
     return [
         {key: row[key] for key in shown}
+        | {"arrow": row["name"] == first}
         | {
             "classes": ", ".join(
                 f"{name.removeprefix('class ')} {n}" for name, n in row.items() if name not in shown and n
             )
         }
-        for row in metrics.get("flow", [])
+        for row in rows
     ]

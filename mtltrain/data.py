@@ -203,6 +203,12 @@ class Cohort:
         """The positive class of two."""
         return self.order[-1] if len(self.order) == 2 else None
 
+    @property
+    def counted(self) -> list[str]:
+        """The lesions of each split and class, a line each."""
+        counts = sorted(Counter(zip(self.lesions["split"], self.lesions["label"], strict=True)).items())
+        return [f"{split}: {n} of {name or 'unknown class'}" for (split, name), n in counts]
+
 
 def read_cohort(
     store: PatchStore,
@@ -226,7 +232,7 @@ def read_cohort(
     pixels = [_digests(patches[split], ~constant) for split, constant in flat.items()]
     refuse_leaks(lesions, pd.concat(pixels))
     counts = sorted(Counter(zip(lesions["split"], lesions["label"], strict=True)).items())
-    notes = [f"{split}: {n} of {name or 'unknown class'}" for (split, name), n in counts]
+    notes = []
     if len(order) == 2 and not chosen:
         last = f"the last of {' and '.join(classes)} in sorted order"
         notes.append(f"positive class: {order[-1]}, {last}; --positive {order[0]} makes it the other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -13,7 +14,7 @@ from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from . import figures
-from .cases import cases
+from .cases import cases, shown_window
 from .compare import load_metrics, scores
 from .confusion import characteristics, diagnoses, flow
 from .data import Cohort
@@ -22,7 +23,11 @@ from .tables import FEWEST, read_csv, read_json, reasons, run_name, tables, verd
 TEMPLATE = Path(__file__).with_name("report.html")
 
 CAPTIONS = {
-    "roc.png": ("ROC curves", "Test lesions. Bands are pointwise 95 % intervals over resampled patients"),
+    "roc.png": (
+        "ROC curves",
+        "Test lesions. Bands are pointwise 95 % intervals over resampled patients; a perfect curve has"
+        " none, however few the lesions",
+    ),
     "calibration.png": (
         "Calibration",
         "Test lesions: on the diagonal, of those given 30 % three in ten are of the class. Bars are 95 % intervals,"
@@ -85,6 +90,9 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         ),
         figures=[_figure(image, *CAPTIONS[name]) for name, image in images.items()],
         cases={run_name(run): ends for run, ends in cases(folder, cohort).items()} if cohort else {},
+        window=shown_window(cohort) if cohort else None,
+        width=_width(config),
+        command=command(config) if "arch" in config else "",
         metrics=metrics,
         seeds=[len(entry["seeds"]) for entry in metrics["runs"].values()],
         fewest=FEWEST,
@@ -121,6 +129,26 @@ def _settings(config: dict[str, Any]) -> pd.DataFrame:
         columns=["notes", "selection", "training_patients"], errors="ignore"
     )
     return flat.iloc[0].map(lambda v: ", ".join(map(str, v)) if isinstance(v, list) else str(v)).to_frame()
+
+
+def command(config: Mapping[str, Any]) -> str:
+    """The call that makes a run folder of this `config.json`."""
+    told = {name: config[name] for name in ("arch", "seeds", "backbone", "epochs", "patience", "batch_size", "lr")}
+    told |= {"m": config["major_share"]}
+    told |= {"positive": config["positive"]} if config["positive"] else {"label_order": config["order"]}
+    if tasks := config["chosen_tasks"]:
+        told["tasks"] = [name if weight is None else f"{name}={weight:g}" for name, weight in tasks.items()]
+    told |= {"weights": "FILE"} if " sha256 " in config["tl_weights"] else {}
+    words = ["mtltrain", "fit", "STORE.h5"]
+    for name, value in told.items():
+        words += [f"--{name.replace('_', '-')}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words + [f"--{name}" for name in ("balanced", "deterministic") if config[name]])
+
+
+def _width(config: Mapping[str, Any]) -> str:
+    """Of a patch, mm; "" where the store does not say."""
+    side = [config.get("recipe", {}).get(name) for name in ("patch_size", "spacing_mm")]
+    return f"{side[0] * side[1]:g}" if all(isinstance(value, int | float) for value in side) else ""
 
 
 def _figure(image: bytes, title: str, caption: str) -> dict[str, Any]:

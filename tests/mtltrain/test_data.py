@@ -199,7 +199,8 @@ def test_cohort(store):
     with open_store(store) as opened:
         cohort = read_cohort(opened)
         assert (cohort.positive, cohort.label[:4].tolist()) == ("malignant", [0, 1, 0, 1])
-        assert "train: 6 of malignant" in cohort.notes
+        assert "train: 6 of malignant" in cohort.counted
+        assert not set(cohort.counted) & set(cohort.notes)  # the page has them in its flow, and no caveat is one
         assert read_cohort(opened, "benign").order == ("malignant", "benign")
 
 

@@ -6,15 +6,17 @@ import base64
 import io
 import json
 import re
+import shlex
+from dataclasses import asdict
 from html.parser import HTMLParser
 
 import matplotlib.image
 import pytest
 from toystore import history, predictions
 
-from mtltrain import figures
+from mtltrain import Settings, cli, figures
 from mtltrain.compare import evaluate
-from mtltrain.report import write_report
+from mtltrain.report import command, write_report
 
 
 class Page(HTMLParser):
@@ -80,6 +82,31 @@ def test_the_flow_and_what_was_said_are_counted(tmp_path):
     assert "T3 1" in text
     assert "T4 0" not in text
     assert "known T3" in text
+
+
+def test_only_the_splits_come_out_of_the_flow(tmp_path):
+    """One arrow, before train: no patient goes from there to val."""
+    page = write_report(folder(tmp_path))
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    metrics["flow"] = [{"name": n, "patients": 1, "lesions": 1} for n in ("in the manifest", "left out", "train", "val")]
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    assert re.findall(r"→ *([a-z ]+)", Page(write_report(tmp_path).read_text(encoding="utf-8")).text) == ["train"]
+    assert "<title>a&amp;b.h5: mtltrain report</title>" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("classes", [["-T3", "T 4"], ["T2", "T3", "T4"]])
+def test_the_command_that_makes_it_again_is_read_as_the_same_settings(classes):
+    settings = Settings("resnet18", 7, 3, 20, 2e-4, "cpu", "w.pt sha256 0", True, False, 0.5, {"a b": None, "c": 0.25})
+    config = asdict(settings) | {"arch": ["mtl-ri", "stl-tl"], "seeds": [0, 5], "order": classes, "positive": None}
+    config["positive"] = classes[-1] if len(classes) == 2 else None
+    words = shlex.split(command(config))
+    assert words[:3] == ["mtltrain", "fit", "STORE.h5"]
+    args = vars(cli._parser().parse_args(words[1:]))
+    for name in ("backbone", "epochs", "patience", "batch_size", "lr", "balanced", "deterministic", "major_share"):
+        assert args[name] == getattr(settings, name)
+    assert (args["arch"], args["seeds"], str(args["weights"])) == (config["arch"], config["seeds"], "FILE")
+    assert args["chosen_tasks"] == ["a b", "c=0.25"]
+    assert (args["positive"], args["label_order"]) == (("T 4", None) if len(classes) == 2 else (None, classes))
 
 
 def test_page_is_the_same_each_time(tmp_path):
