@@ -97,7 +97,8 @@ def fit_folder(
         config["selection"] = [line.line() for line in table]
         with locked(out):
             _write_config(out, config)
-            for line in (*cohort.counted, *cohort.notes, *(f"auxiliary task {task.name}: {task.told}" for task in tasks)):
+            told = [f"auxiliary task {task.name}: {task.told}" for task in tasks]
+            for line in (*cohort.counted, *cohort.notes, *told):
                 log(line)
             for leftover in out.glob("*.*.[0-9]*.tmp"):  # of a killed call
                 leftover.unlink()

@@ -245,7 +245,8 @@ def verdicts(metrics: Mapping[str, Any]) -> list[str]:
         value, low, high = (_told(gap[key], sign="+") for key in ("value", "low", "high"))
         told = f"AUC {value} (95 % CI {low} to {high}), "
         told += f"p = {_cell('p', p)}".replace("= <", "<")
-        found.append(f"{pair}: {told}: {'no difference shown' if p >= LEVEL else 'a difference in these lesions'}.{doubt}")
+        shown = "no difference shown" if p >= LEVEL else "a difference in these lesions"
+        found.append(f"{pair}: {told}: {shown}.{doubt}")
     return found
 
 

@@ -88,7 +88,8 @@ def test_only_the_splits_come_out_of_the_flow(tmp_path):
     """One arrow, before train: no patient goes from there to val."""
     page = write_report(folder(tmp_path))
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    metrics["flow"] = [{"name": n, "patients": 1, "lesions": 1} for n in ("in the manifest", "left out", "train", "val")]
+    steps = ("in the manifest", "left out", "train", "val")
+    metrics["flow"] = [{"name": name, "patients": 1, "lesions": 1} for name in steps]
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
     assert re.findall(r"→ *([a-z ]+)", Page(write_report(tmp_path).read_text(encoding="utf-8")).text) == ["train"]
     assert "<title>a&amp;b.h5: mtltrain report</title>" in page.read_text(encoding="utf-8")
