@@ -142,10 +142,14 @@ def quantile_table(table: pd.DataFrame, column: str) -> pd.DataFrame:
 def acquisition_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median and quartiles of what says how the CTs were taken, by the groups of a column."""
     rows = {}
-    for group, part in table.groupby(by, sort=True):
+    ordered = {"label": classes, "split": splits}.get(by, lambda table: sorted(set(table[by])))
+    for group in ordered(table):
+        part = table[table[by] == group]
         spread = (part[name].dropna().quantile([0.25, 0.5, 0.75]) for name in ACQUISITION)
-        rows[str(group)] = ["—" if s.isna().all() else f"{s[0.5]:.3g} ({s[0.25]:.3g} to {s[0.75]:.3g})" for s in spread]
-    return pd.DataFrame.from_dict(rows, "index", columns=[UNITS[name] for name in ACQUISITION]).rename_axis(by)
+        rows[group] = ["—" if s.isna().all() else f"{s[0.5]:.3g} ({s[0.25]:.3g} to {s[0.75]:.3g})" for s in spread]
+    return pd.DataFrame.from_dict(rows, "index", columns=[UNITS[name] for name in ACQUISITION]).rename_axis(
+        {"label": "class"}.get(by, by)
+    )
 
 
 def classes(table: pd.DataFrame) -> list[str]:
