@@ -19,7 +19,7 @@ from ..recipe import Recipe
 from .from_store import QUANTILES
 from .noise import noise
 from .shape import Part, holes, pieces, volume_mm3
-from .views import Views, draw_views
+from .views import Views, draw_views, ends
 
 SAME_MM = 1e-6
 """Patch centres that are no farther from the store's are the same."""
@@ -87,6 +87,10 @@ class RowLook:
         The lesion's voxels, until they are compared with those of the patient's other lesions.
     series : str
         The image that they are of.
+    centre : (float, float, float) or None
+        Where the lesion's middle, or the marked centre, is: DICOM LPS, mm.
+    place : str
+        Which of the slices is nearest to it, counted from which end.
     twins : tuple of str
         Which lesions of the patient before it have all but the same voxels.
     """
@@ -97,6 +101,8 @@ class RowLook:
     differs: str = ""
     drawn: VoxelROI | None = None
     series: str = ""
+    centre: tuple[float, float, float] | None = None
+    place: str = ""
     twins: tuple[str, ...] = ()
 
 
@@ -112,7 +118,9 @@ def look_at_row(
         if plan.mask is not None:
             lattice = lesion_lattice(plan.mask, plan.image.stack, recipe.spacing_mm)
             centre = lattice.middle()
-        k = int(np.abs(plan.image.stack.positions - centre[2]).argmin())
+        stack = plan.image.stack
+        k = int(np.abs(stack.positions - centre[2]).argmin())
+        x, y, z = stack.to_lps(centre).tolist()
         return RowLook(
             scan_facts(plan.image, k),
             mask_facts(plan.mask, plan.image, roi) if plan.mask else None,
@@ -120,6 +128,8 @@ def look_at_row(
             _difference(plan, centers, label),
             plan.mask,
             plan.image.uid,
+            (x, y, z),
+            f"{k + 1} of {len(stack)}, counted from {ends(stack.axes[2])[0]}",
         )
     except CtpatchError as problem:
         found = problem.found if isinstance(problem, InputError) else str(problem)

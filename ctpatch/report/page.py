@@ -26,6 +26,7 @@ from . import cohort, outliers, plots
 from .cohort import Looked
 from .looking import look_at_all, manifest_rows
 from .outliers import Finding
+from .pictures import widest
 from .views import VIEW
 
 PROVENANCE = ("algorithm", "manifest_sha256", "fold", "keep_uids", "compression", "versions")
@@ -63,7 +64,7 @@ def write_page(
         looked = list(look_at_all(store, rows, jobs, progress))
         table = cohort.measures(store, looked, sites)
         lesions = list(_lesions(store, looked, table))
-        parts = _environment().get_template("page.html").stream(_context(store, rows, table, lesions))
+        parts = _environment().get_template("page.html").stream(_context(store_path, store, rows, table, lesions))
         with replacing(out, private=True) as file:
             parts.dump(file, encoding="utf-8")
     return sum(len(lesion.findings) for lesion in lesions)
@@ -122,12 +123,21 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ctpatch.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = lambda value, digits=3: "unknown" if value != value else f"{value:.{digits}g}"
+    environment.filters["figure"] = lambda value, unit="": "unknown" if value != value else f"{value:.3g}{unit}"
+    environment.filters["counted"] = lambda count, what: f"{count} {what}" if count == 1 else f"{count} {_plural(what)}"
     return environment
 
 
+def _plural(what: str) -> str:
+    return what + ("es" if what.endswith("s") else "s")
+
+
 def _context(
-    store: PatchStore, rows: Sequence[Row | None] | None, table: pd.DataFrame, lesions: Sequence[Lesion]
+    store_path: Path,
+    store: PatchStore,
+    rows: Sequence[Row | None] | None,
+    table: pd.DataFrame,
+    lesions: Sequence[Lesion],
 ) -> dict[str, Any]:
     source = Path(__file__).parent
     style, script = ((source / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -138,8 +148,10 @@ def _context(
         "script": Markup(script),
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "VIEW": VIEW,
+        "widest": widest,
         "slices": outliers.slices,
         "manifest": rows is not None,
+        "name": one_line(store_path.name),
         "digest": store.digest,
         "same_manifest": rows is None or _same_manifest(store, rows),
         "windows": store.windows,

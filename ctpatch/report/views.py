@@ -145,7 +145,7 @@ def _joined(tiles: NDArray[Any]) -> NDArray[Any]:
 def _turned(hu: NDArray[np.int16], inside: NDArray[np.bool_], plane: int, stack: SliceStack) -> Cut:
     """The patient's right side or front at the left, head or front at the top, where these are in the plane."""
     u, v = AXES[plane] @ stack.axes
-    (left, right), (top, bottom) = _ends(u), _ends(v)
+    (left, right), (top, bottom) = ends(u), ends(v)
     name = f"{('xy', 'xz', 'yz')[plane]}, {_SLICES[int(np.abs(np.cross(u, v)).argmax())]}"
     if top in "FP":
         hu, inside, top, bottom = hu[::-1], inside[::-1], bottom, top
@@ -167,7 +167,7 @@ def _thumbnail(cut: Cut, window: Sequence[int], *, close: bool) -> tuple[str, st
     return data_uri(halved(windowed(cut.hu, window))), outline(cut.inside[::2, ::2])
 
 
-def _ends(direction: Floats) -> tuple[str, str]:
+def ends(direction: Floats) -> tuple[str, str]:
     """Which sides of the patient lie at the beginning and at the end of a direction (LPS), roughly."""
     axis = int(np.abs(direction).argmax())
     start, stop = _DIRECTIONS[axis][:: 1 if direction[axis] > 0 else -1]

@@ -6,6 +6,7 @@ import pickle
 import re
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cohort
@@ -28,8 +29,8 @@ from ctpatch.geometry import make_stack
 from ctpatch.lesion.lattice import lesion_lattice
 from ctpatch.manifest import read_manifest
 from ctpatch.recipe import WINDOWS, Recipe
-from ctpatch.report import from_manifest, from_store, looking, outliers, pictures, views, write_report
-from ctpatch.report.cohort import ACQUISITION, Looked, site_column
+from ctpatch.report import from_manifest, from_store, looking, outliers, pictures, plots, views, write_report
+from ctpatch.report.cohort import ACQUISITION, Looked, acquisition_table, site_column
 from ctpatch.report.noise import noise
 from ctpatch.report.shape import Part
 
@@ -318,6 +319,56 @@ def test_the_page_is_the_same_each_time_whoever_works(manifest, built, tmp_path,
     assert "ctpatch build --manifest MANIFEST.csv --out STORE.h5 --seed 0 --patches 3 --augment 1" in text
     assert str(tmp_path) not in text
     assert capfd.readouterr().out.splitlines()[-1].startswith(f"{pages[1]}: ")
+
+
+def test_the_page_says_which_store_and_where_a_lesion_is(manifest, built, tmp_path):
+    assert report(built, tmp_path / "p.html", "--manifest", manifest) == 0
+    text = (tmp_path / "p.html").read_text()
+    assert "<title>s.h5: ctpatch report</title>" in text
+    assert re.search(r"s\.h5: 10 lesions of \d patients, 2 classes \(benign, malignant\), 0 skipped", text)
+    told = re.findall(r"<dt>centre, mm \(LPS\)</dt><dd>(.*?)</dd></div>\n<div><dt>its slice</dt><dd>(.*?)</dd>", text)
+    row, recipe = read_manifest(manifest).rows[0], Recipe(patches=3, augment=1)
+    plan = plan_lesion(row, recipe)
+    middle = lesion_lattice(plan.mask, plan.image.stack, recipe.spacing_mm).middle()
+    assert len(told) == 10
+    assert [float(x) for x in told[0][0].split(", ")] == pytest.approx(plan.image.stack.to_lps(middle), abs=0.05)
+    nearest = int(np.abs(plan.image.stack.positions - middle[2]).argmin()) + 1
+    assert told[0][1] == f"{nearest} of {len(plan.image.stack)}, counted from F"
+
+
+def test_splits_and_classes_have_their_names_and_their_order():
+    table = pd.DataFrame({"label": ["b", "no label", "a"], "split": ["val", "test", "train"]})
+    table[list(ACQUISITION)] = 1.0
+    assert acquisition_table(table, "split").index.tolist() == ["train", "val", "test"]
+    found = acquisition_table(table, "label")
+    assert (found.index.name, found.index.tolist()) == ("class", ["a", "b", "no label"])
+
+
+def test_names_under_an_axis_are_told_apart_and_do_not_overlap():
+    alike = ["adenocarcinoma, well differentiated", "adenocarcinoma, well advanced", "x"]
+    assert plots.shortened(alike) == alike
+    assert plots.shortened([alike[0], "x$"]) == ["adenocarcinoma, wel…", r"x\$"]
+    names = ["adenocarcinoma in situ", "invasive adenocarcinoma", "metastasis", "minimally invasive", "other"]
+    table = pd.DataFrame({"label": names, "split": "train", "diameter_mm": np.arange(5.0)})
+    for shown in (table, table.assign(label=list("abcde"))):
+        figure = plots.strip(shown, "diameter_mm")
+        figure.draw_without_rendering()
+        boxes = [text.get_window_extent() for text in figure.axes[0].get_xticklabels()]
+        slant = figure.axes[0].get_xticklabels()[0].get_rotation()
+        assert (slant > 0) == (shown is table)
+        assert slant or all(left.x1 < right.x0 for left, right in pairwise(boxes))
+        assert min(box.x0 for box in boxes) >= 0
+        assert figure._suptitle.get_window_extent().x1 <= figure.bbox.x1
+
+
+def test_hu_curves_show_the_hu_that_there_are():
+    edges = from_store.HU_EDGES
+    counts = np.histogram(np.random.default_rng(0).normal(50, 20, 10_000), edges)[0]
+    counts[0] = 5  # a few pixels outside the image
+    low, high = plots.hu_curves({"a": counts, "b": counts}).axes[0].get_xlim()
+    assert -64 <= low <= 0
+    assert 96 <= high <= 192
+    assert plots.hu_curves({"a": np.full(len(edges) - 1, 10)}).axes[0].get_xlim() == (edges[0], edges[-1])
 
 
 def test_paths_may_be_text(manifest, built, tmp_path):

@@ -72,6 +72,26 @@ def test_it_works_by_keyboard(browser, page_path):
         assert page.evaluate("document.activeElement.closest('.lesion').id") == "lesion-5"
 
 
+def test_each_picture_has_its_window_its_sides_and_a_bar_that_is_seen_on_white(browser, page_path):
+    with opened(browser, page_path) as page:
+        page.locator("#lesion-2 summary").click()
+        first = page.locator("#lesion-2 .views figure").first
+        told = [text for text in first.locator("text").all_text_contents() if len(text) > 1]
+        assert told == ["W 600", "L -500", "W 600", "L 100", "W 1400", "L -300"]
+        assert sorted(text for text in first.locator("text").all_text_contents() if len(text) == 1) == list("ALPR")
+        bars = first.locator(".bar").evaluate_all(
+            "all => all.map(x => [x.getAttribute('d'), getComputedStyle(x).stroke])"
+        )
+        assert bars[0][0] == bars[1][0]
+        assert [stroke for _, stroke in bars] == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]
+
+
+def test_titles_of_wide_tables_are_seen_on_a_phone(browser, page_path):
+    with opened(browser, page_path, width=320) as page:
+        ends = page.eval_on_selector_all("caption span", "all => all.map(x => x.getBoundingClientRect().right)")
+        assert max(ends) <= 320
+
+
 def test_it_fits_a_phone_and_paper(browser, page_path):
     with opened(browser, page_path, width=320) as page:
         assert overflow(page) == 0
