@@ -51,8 +51,8 @@ def _characteristics(store: PatchStore) -> Iterator[str]:
         found = sorted(values.dropna().unique())
         others = [value for value in found if value not in levels]
         named = levels | {value: f"({value:g})" for value in others if len(others) <= MOST_LEVELS}
-        counts = [f"{level} {int((values == value).sum())}" for value, level in named.items()]
-        yield f"aux_{name}: " + ", ".join([*counts, f"unknown {int(values.isna().sum())}"])
+        counts = [f"{level}: {int((values == value).sum())}" for value, level in named.items()]
+        yield f"aux_{name}: " + ", ".join([*counts, f"unknown: {int(values.isna().sum())}"])
 
 
 def _recipe(store: PatchStore, *, verbose: bool) -> Iterator[str]:

@@ -35,7 +35,7 @@ def test_lines_say_what_is_in_the_store(tmp_path):
         "val    0 patients, 0 lesions (none), 0 patches, HU only",
         "test   1 patients, 1 lesions (no label 1), 1 patches, HU only",
         "longest in-slice diameter 4.0 to 10.0 mm, median 7.0 mm",
-        "aux_margin: poor 1, sharp 1, unknown 1",
+        "aux_margin: poor: 1, sharp: 1, unknown: 1",
         "skipped: patient 9 lesion 2: no contour",
         "recipe: seed 4, patches 2",
         "made with numpy 2.0",
@@ -45,7 +45,7 @@ def test_lines_say_what_is_in_the_store(tmp_path):
 
 def test_store_of_another_project_needs_no_recipe(tmp_path):
     lines = describe_store(write(tmp_path / "o.h5", rgb=True, aux_levels={"margin": {}}))
-    assert "aux_margin: (1) 1, (5) 1, unknown 1" in lines
+    assert "aux_margin: (1): 1, (5): 1, unknown: 1" in lines
     assert "HU only" not in "".join(lines)
     assert not [line for line in lines if line.startswith(("recipe", "made with", "note"))]
 
@@ -55,7 +55,7 @@ def test_levels_that_a_stranger_s_store_does_not_name_are_counted_by_number(tmp_
     with h5py.File(path, "r+") as file:
         file["lesions"].attrs["aux_classes"] = np.bytes_(b'{"margin":{"1":"poor"}}')
         file["lesions/aux/margin"][1] = np.inf
-    assert "aux_margin: poor 1, (5) 1, (inf) 1, unknown 0" in describe_store(path)
+    assert "aux_margin: poor: 1, (5): 1, (inf): 1, unknown: 0" in describe_store(path)
     with open_store(path) as store:
         assert "poor: 1, 5: 1, inf: 1" in data_card(store)
 
