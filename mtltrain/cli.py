@@ -13,7 +13,9 @@ from typing import NoReturn
 
 from ctpatch.store import SPLITS, CtpatchError, InputError, open_store
 
-from . import ARCHS, Settings
+from . import ARCHS, Settings, __version__
+
+_EPILOG = "Exit status: 0 done; 1 something failed while running (what was finished is kept); 2 wrong input or call."
 
 DEVICES = ("auto", "cpu", "cuda")
 MOST = 2**63 - 1
@@ -51,12 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="mtltrain", description="Train and compare multi-task and single-task CNNs on a patch store.")
+    parser = _Parser(
+        prog="mtltrain",
+        description="Train and compare multi-task and single-task CNNs on a patch store.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"mtltrain {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_fit(commands.add_parser("fit", help="train the architectures and compare them"))
-    predict = commands.add_parser("predict", help="apply the trained runs of a run folder to a store")
-    predict.add_argument("folder", type=Path, metavar="RUN")
-    predict.add_argument("store", type=Path, metavar="STORE")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EPILOG)
+
+    _add_fit(command("fit", "train the architectures and compare them"))
+    predict = command("predict", "apply the trained runs of a run folder to a store")
+    predict.add_argument("folder", type=Path, metavar="RUN", help="a folder that fit made")
+    predict.add_argument("store", type=Path, metavar="STORE", help="a store of ctpatch (.h5)")
     predict.add_argument("--split", nargs="+", default=["test"], choices=SPLITS, help="default: test")
     predict.add_argument("--out", type=Path, help="a CSV file (default: beside the store)")
     predict.add_argument(
@@ -64,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--device", default="auto", choices=DEVICES, help="default: %(default)s")
     predict.set_defaults(run=_predict)
-    compare = commands.add_parser("compare", help="show the results of several run folders side by side")
-    compare.add_argument("folders", type=Path, nargs="+", metavar="RUN")
+    compare = command("compare", "show the results of several run folders side by side")
+    compare.add_argument("folders", type=Path, nargs="+", metavar="RUN", help="a folder that fit made")
     compare.add_argument(
         "--pool", action="store_true", help="the folders are folds: one result of all their predictions"
     )
@@ -75,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_fit(fit: argparse.ArgumentParser) -> None:
-    fit.add_argument("store", type=Path, metavar="STORE")
+    fit.add_argument("store", type=Path, metavar="STORE", help="a store of ctpatch (.h5)")
     fit.add_argument("--arch", nargs="+", default=ARCHS, choices=ARCHS, help="default: all four")
     fit.add_argument("--out", type=Path, help="the run folder (default: beside the store)")
     fit.add_argument("--backbone", help="a torchvision classification network, or timm:NAME (default: %(default)s)")

@@ -10,7 +10,7 @@ from toystore import CLASSES, discs
 
 from ctpatch import StoreWriter
 from ctpatch.store import SPLITS
-from mtltrain import Settings
+from mtltrain import Settings, __version__
 from mtltrain.cli import _parser, main
 from mtltrain.tables import read_json
 
@@ -36,6 +36,21 @@ def test_fit_predict_compare(store, tmp_path, capsys):
     assert (tmp_path / "p.csv").read_bytes() == found.read_bytes()  # each lesion once
     assert main(["compare", str(out), str(second)]) == 0
     assert capsys.readouterr().out.count("STL+RI") == 2
+
+
+@pytest.mark.parametrize("command", [[], ["fit"], ["predict"], ["compare"]])
+def test_help_names_the_exit_statuses_and_every_argument(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command, "--help"])
+    told = capsys.readouterr().out
+    assert "Exit status: 0 done; 1 something failed" in told
+    assert not re.findall(r"^  (?:STORE|RUN)$", told, re.MULTILINE)
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"mtltrain {__version__}\n"
 
 
 def test_defaults_are_the_settings():
