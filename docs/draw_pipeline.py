@@ -30,12 +30,12 @@ def main() -> None:
     rows = assign_splits(read_manifest(MANIFEST).rows, seed=recipe.seed)
     plan = plan_lesion(next(row for row in rows if row.patient_id == PATIENT and row.split == "train"), recipe)
     figure = Figure(figsize=(13, 4.3), facecolor="white", layout="constrained")
-    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.15, 1.0, 1.9))
+    left, middle, right = figure.subfigures(1, 3, width_ratios=(1.1, 1.2, 1.9))
     draw_slices(left.subplots(2, 1), plan)
     draw_planes(middle.add_subplot(projection="3d"), plan, recipe)
     draw_patches(right.subplots(3, 6), plan, recipe)
     left.suptitle("CT slices where they lie, contour", fontsize=11)
-    middle.suptitle("lesion on the 0.5 mm lattice; planes, moved copies", fontsize=11)
+    middle.suptitle("lesion on the 0.5 mm lattice; planes, copies", fontsize=11)
     right.suptitle("HU 64×64: original and two copies            RGB 224×224", fontsize=11)
     FigureCanvasAgg(figure).print_png(HERE / "pipeline.png")
 
@@ -81,12 +81,12 @@ def draw_planes(ax: Axes, plan: LesionPlan, recipe: Recipe) -> None:
                 lw=1.6 if n % 3 == 0 else 0.7,
                 alpha=1 if n % 3 == 0 else 0.7,
             )
-    ax.set_box_aspect((1, 1, 1))
+    ax.set_box_aspect((1, 1, 1), zoom=0.85)  # room for the label of n
     ax.set_xlim(-25, 25), ax.set_ylim(-25, 25), ax.set_zlim(-25, 25)
     (
         ax.set_xlabel("r (mm)", fontsize=8),
         ax.set_ylabel("c (mm)", fontsize=8),
-        ax.set_zlabel("n (mm)", fontsize=8, labelpad=-6),
+        ax.set_zlabel("n (mm)", fontsize=8, labelpad=-1),
     )
     ax.tick_params(labelsize=6)
 
