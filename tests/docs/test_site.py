@@ -104,6 +104,11 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
+def test_every_picture_says_what_it_shows() -> None:
+    for path in [README, *(ROOT / "docs").rglob("*.md")]:
+        assert "![](" not in path.read_text(encoding="utf-8"), path
+
+
 @pytest.mark.parametrize("name", ["report.png", "comparison.png"])
 def test_the_pictures_of_the_readme(name: str) -> None:
     assert f"](docs/{name})" in README.read_text(encoding="utf-8")
