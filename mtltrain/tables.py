@@ -256,10 +256,14 @@ def run_name(run: str) -> str:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], heads: Mapping[str, str] = HEADS) -> pd.DataFrame:
-    """Rows under their names; lying on its side if too wide for a terminal (more than two classes)."""
+    """Rows under their names; lying on its side where it is wide (more than two classes) and narrower so."""
     table = pd.DataFrame([{heads.get(k, k): _cell(k, v) for k, v in row.items()} for row in rows]).fillna("")
     table = table.set_index("").rename_axis(None)
-    return table.T if table.shape[1] > 6 else table
+    return min(table, table.T, key=_letters) if table.shape[1] > 6 else table
+
+
+def _letters(table: pd.DataFrame) -> int:
+    return len(table.to_string().partition("\n")[0])
 
 
 def _cell(key: str, value: Any) -> str:

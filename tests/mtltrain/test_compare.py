@@ -268,6 +268,15 @@ def test_predictions_are_read_as_text(tmp_path):
     pd.testing.assert_series_equal(found["p_T3"], table["p_T3"])
 
 
+def test_many_runs_lie_on_their_side_only_where_that_is_narrower():
+    table = predictions(lesions=12)
+    two = {name: evaluate(table, ["T3", "T4"], name) for name in ("T3", "T4")}
+    many = {f"{name}-{k}": metrics for k in range(5) for name, metrics in two.items()}
+    assert "sensitivity" in format_comparison(many).splitlines()[0]  # seven columns, twenty runs
+    three = evaluate(predictions(lesions=12, classes=("T2", "T3", "T4")), ["T2", "T3", "T4"])
+    assert "MTL+RI" in format_comparison({"a": three}).splitlines()[0]
+
+
 def test_run_folders_side_by_side(tmp_path):
     metrics = evaluate(predictions(), ["T3", "T4"])
     (tmp_path / "metrics.json").write_text(json.dumps(metrics))
