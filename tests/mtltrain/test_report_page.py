@@ -59,6 +59,15 @@ def test_it_fits_a_phone_and_paper(browser, page_path):
         assert len(re.findall(rb"/Type\s*/Page\b", page.pdf())) > 2
 
 
+def test_on_paper_no_word_of_a_table_is_broken(browser, page_path):
+    """A4 within its margins is 688 pixels wide."""
+    with opened(browser, page_path, width=688) as page:
+        page.emulate_media(media="print")
+        cells = "section .scroll table:not(.wrap) :is(th, td)"
+        assert set(page.eval_on_selector_all(cells, "x => x.map(c => getComputedStyle(c).overflowWrap)")) == {"normal"}
+        assert overflow(page) == 0
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_labels_and_structure(browser, page_path, scheme):
     with opened(browser, page_path, scheme=scheme, strict=False) as page:
