@@ -150,7 +150,7 @@ def _grey(cohort: Cohort, patch: int) -> NDArray[np.uint8]:
     return avg_pool2d(levels, 2)[0, 0].round().byte().cpu().numpy()
 
 
-def shown_window(cohort: Cohort) -> tuple[int, int]:
+def shown_window(cohort: Cohort) -> Sequence[int]:
     """HU at which a picture is black and white: the window that shows most."""
     return max(cohort.windows, key=lambda window: window[1] - window[0])
 
