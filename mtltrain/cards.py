@@ -12,7 +12,7 @@ import pandas as pd
 
 from ctpatch.store import markdown, markdown_table
 
-from .tables import reasons, run_name, tables
+from .tables import FLOW, reasons, run_name, tables
 
 USE = """\
 For research on the method; not a medical device, and not for decisions about patients.
@@ -38,18 +38,15 @@ def model_card(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     config, metrics : mappings
         `config.json` and `metrics.json` of the folder.
     """
-    laid = tables(metrics)
-    flow = [table for title, table in laid.items() if title.startswith("Flow")]
-    results = [
-        f"### {markdown(title)}\n\n{_markdown(table)}" for title, table in laid.items() if not title.startswith("Flow")
-    ]
+    results = {title: _markdown(table) for title, table in tables(metrics).items()}
+    flow = results.pop(FLOW, "")
     versions = [", ".join(f"{name} {version}" for name, version in entry.items()) for entry in config["versions"]]
     sections = {
         "Model": markdown_table(_model(config, metrics)),
         "Intended use": USE,
-        "Data": "\n\n".join([f"The store of sha256 `{config['store_sha256']}`.", *map(_markdown, flow)]),
+        "Data": f"The store of sha256 `{config['store_sha256']}`.\n\n{flow}".rstrip(),
         "Training": markdown_table([{"name": name, "value": _listed(config[name])} for name in SETTINGS]),
-        "Results": "\n\n".join(results),
+        "Results": "\n\n".join(f"### {markdown(title)}\n\n{table}" for title, table in results.items()),
         "How they were found": "\n".join(f"- {name}: {method}" for name, method in metrics["methods"].items()),
         "Limits": "\n".join([LIMITS, *(f"- Undefined: {markdown(reason)}." for reason in reasons(metrics))]),
         "Made with": "\n".join(f"- {line}" for line in versions),

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
-from .compare import LESION, commonest, numbers, where_known
-from .confusion import Levels
+from .confusion import Levels, level_name
 from .data import Cohort
-from .tables import level_name, read_csv, run_files
+from .files import run_files
+from .scores import LESION, Scores
+from .tables import run_name
 
 SHOWN = 10
 """Lesions at each end."""
@@ -28,6 +30,11 @@ HEAT = 0.6
 """Most that the map covers of the patch."""
 ATTENTION = "attention.npy"
 """In a run's folder: what `attention.class_maps` gave for the test lesions."""
+
+Lesion = tuple[str, str]
+"""patient_id, lesion_id"""
+Told = tuple[str, str, str]
+"""A characteristic's name, its known level and the predicted one; blank = unknown."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,7 @@ class Case:
         Data URI: the patch, and beside it where the network looked.
     looked : bool
         Whether the right half of the picture shows where; else nothing spoke for what was said, or nobody knows.
-    characteristics : tuple of (str, str, str)
-        Name, known level and predicted one; blank = unknown.
+    characteristics : tuple of Told
     """
 
     patient_id: str
@@ -54,7 +60,7 @@ class Case:
     share: float
     picture: str
     looked: bool
-    characteristics: tuple[tuple[str, str, str], ...]
+    characteristics: tuple[Told, ...]
 
 
 @dataclass(frozen=True)
@@ -65,51 +71,36 @@ class End:
     shown: tuple[Case, ...]
 
 
-def cases(folder: Path, cohort: Cohort) -> dict[str, dict[str, End]]:
-    """Run -> `most wrong` and `most right` -> labelled test lesions."""
-    told = ranked(read_csv(folder / "predictions.csv"), cohort.classes)
-    levels = _levels(read_csv(folder / "auxiliary.csv"), cohort.levels)
-    found = {}
-    for run, table in told.items():
+def cases(folder: Path, cohort: Cohort, group: Scores, votes: pd.DataFrame) -> dict[str, dict[str, End]]:
+    """Run -> `most wrong` and `most right` -> labelled test lesions; `votes` as of `scores.votes`."""
+    levels = _levels(votes, cohort.levels)
+    found: dict[str, dict[str, End]] = {}
+    for run in group.runs:
+        table = ranked(group, run)
         maps = _maps([file for file in run_files(folder, ATTENTION) if file.parts[-3] == run])
         right = table["said"] == table["label"]
-        ends = {"most wrong": table[~right], "most right": table[right].iloc[::-1]}
-        found[run] = {
-            end: End(
-                len(rows),
-                tuple(_case(row, cohort, maps, levels.get(run, {})) for _, row in rows.iloc[:SHOWN].iterrows()),
-            )
-            for end, rows in ends.items()
-        }
+        found[run_name(run)] = {}
+        for end, rows in (("most wrong", table[~right]), ("most right", table[right][::-1])):
+            shown = [_case(row, cohort, maps, levels.get(run, {})) for row in rows[:SHOWN].itertuples()]
+            found[run_name(run)][end] = End(len(rows), tuple(shown))
     return found
 
 
-def ranked(predictions: pd.DataFrame, classes: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """For each run the labelled test lesions by the probability of their class, least first: columns said, share."""
-    columns = [f"p_{name}" for name in classes]
-    table = where_known(numbers(predictions), "label")
-    found = {}
-    for run, rows in table.groupby("run", sort=False):
-        mean = rows.groupby([*LESION, "label"])[columns].mean().reset_index()
-        values = mean[columns].to_numpy()
-        right = mean["label"].map(list(classes).index).to_numpy()
-        mean["said"] = np.array(classes, dtype=object)[values.argmax(axis=1)]
-        mean["share"] = values[np.arange(len(mean)), right]
-        found[str(run)] = mean.sort_values(["share", *LESION], kind="stable")
-    return found
+def ranked(group: Scores, run: str) -> pd.DataFrame:
+    """The lesions by the probability of their class, least first: patient_id, lesion_id, label, said, share."""
+    names, table = np.array(group.classes, dtype=object), group.averaged(run)
+    told = {"label": names[group.labels], "said": names[table.argmax(axis=1)]}
+    share = table[np.arange(len(table)), group.labels]
+    return group.lesions.assign(**told, share=share).sort_values(["share", *LESION], kind="stable")
 
 
-def _levels(auxiliary: pd.DataFrame, named: Levels) -> dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]]:
-    """Run -> lesion -> (task, known level, the level that most seeds predict)."""
-    found: dict[str, dict[tuple[str, str], list[tuple[str, str, str]]]] = {}
-    if "task" not in auxiliary:  # single-task runs only
-        return found
-    rows = auxiliary[auxiliary["split"] == "test"]
-    for (run, *lesion, task), seeds in rows.groupby(["run", *LESION, "task"], sort=False):
-        names = named.get(str(task), {})
-        said = level_name(commonest(seeds["predicted"]), names)
-        line = (str(task), level_name(seeds["level"].iloc[0], names), said)
-        found.setdefault(str(run), {}).setdefault((str(lesion[0]), str(lesion[1])), []).append(line)
+def _levels(votes: pd.DataFrame, named: Levels) -> dict[str, dict[Lesion, list[Told]]]:
+    """What each run says of each lesion's characteristics."""
+    found: dict[str, dict[Lesion, list[Told]]] = {}
+    for (run, task, *lesion), level, predicted in votes[["level", "predicted"]].itertuples(name=None):
+        names = named.get(task, {})
+        line = task, level_name(level, names), level_name(predicted, names)
+        found.setdefault(run, {}).setdefault((lesion[0], lesion[1]), []).append(line)
     return found
 
 
@@ -122,24 +113,16 @@ def _maps(files: Sequence[Path]) -> NDArray[np.float32]:
     return np.asarray(np.mean(scaled, axis=0), np.float32)
 
 
-def _case(
-    row: pd.Series,
-    cohort: Cohort,
-    maps: NDArray[np.float32],
-    levels: Mapping[tuple[str, str], list[tuple[str, str, str]]],
-) -> Case:
-    who = str(row["patient_id"]), str(row["lesion_id"])
-    patches = cohort.patches["test"]
-    lesions = patches.lesion.cpu().numpy()
-    mine = (cohort.lesions["patient_id"] == who[0]) & (cohort.lesions["lesion_id"] == who[1])
-    number = int(np.flatnonzero(mine)[0])
-    first = int(np.flatnonzero(lesions == number)[0])
-    grey = _grey(cohort, first)
-    order = int(np.searchsorted(np.unique(lesions), number))
-    heat = maps[order, cohort.classes.index(row["said"])] if len(maps) else np.zeros((0, 0), np.float32)
+def _case(row: Any, cohort: Cohort, maps: NDArray[np.float32], levels: Mapping[Lesion, Sequence[Told]]) -> Case:
+    who = row.patient_id, row.lesion_id
+    rows, first = np.unique(cohort.patches["test"].lesion.cpu().numpy(), return_index=True)
+    number = np.flatnonzero((cohort.lesions[LESION].to_numpy() == who).all(axis=1))[0]
+    place = int(np.searchsorted(rows, number))
+    grey = _grey(cohort, int(first[place]))
+    heat = maps[place, cohort.classes.index(row.said)] if len(maps) else np.zeros((0, 0), np.float32)
     looked = bool(heat.size and heat.max() > 0)
     picture = np.concatenate([np.stack([grey] * 3, axis=-1), *([heated(grey, heat)] if looked else [])], axis=1)
-    return Case(*who, row["label"], row["said"], float(row["share"]), _uri(picture), looked, tuple(levels.get(who, ())))
+    return Case(*who, row.label, row.said, row.share, _uri(picture), looked, tuple(levels.get(who, ())))
 
 
 def _grey(cohort: Cohort, patch: int) -> NDArray[np.uint8]:

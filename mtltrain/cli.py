@@ -154,9 +154,10 @@ def _fit(args: argparse.Namespace) -> None:
 
 def _predict(args: argparse.Namespace) -> None:
     from .external import validate
+    from .files import write_csv, write_json
     from .fit import pick_device
     from .folder import predict_folder
-    from .tables import format_tables, verdicts, write_csv, write_json
+    from .tables import format_tables, verdicts
 
     out = args.out or args.store.parent / f"{args.store.stem}-predictions.csv"
     _refuse_taken("--out", out)
@@ -180,8 +181,8 @@ def _refuse_taken(option: str, path: Path) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from .compare import load_metrics
-    from .tables import format_comparison, other_lesions
+    from .compare import load_metrics, other_lesions
+    from .tables import format_comparison
 
     if args.out and not args.pool:
         raise InputError(f"--out {args.out}, but nothing is pooled", "add --pool")
@@ -194,8 +195,9 @@ def _compare(args: argparse.Namespace) -> None:
 
 
 def _pool(args: argparse.Namespace) -> None:
+    from .files import write_csv, write_json
     from .pool import pool_folds
-    from .tables import format_tables, write_csv, write_json
+    from .tables import format_tables
 
     if args.out and (_folder(args.out) / "config.json").exists():
         raise InputError("--out is a run folder of mtltrain fit", "name another, or its results are lost", args.out)

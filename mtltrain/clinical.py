@@ -20,9 +20,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.metrics import roc_curve
 
-from .metrics import Z95, Estimate, average, few_patients, proportion
-
-Floats = NDArray[np.float64]
+from .metrics import Z95, Estimate, Floats, average, clusters, few_patients, proportion
 
 EPSILON = float(np.finfo(np.float64).eps)
 """Probabilities of 0 and 1 have no logit; they, and what is nearer to them than this, count as this far from it."""
@@ -148,7 +146,7 @@ def _recalibrated(x: Floats, true: NDArray[np.bool_], patients: NDArray[Any], *,
     best = model.solved()
     if best is None:
         return Estimate(None, reason="the likelihood hardly depends on it")
-    cluster = np.unique(patients, return_inverse=True)[1]
+    cluster = clusters(patients)
     value = float(best[-1]) / unit
     if few := few_patients(cluster, FEWEST_CLUSTERS):
         return Estimate(value, reason=few)

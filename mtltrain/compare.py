@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from ctpatch.store import InputError
 
 from .clinical import THRESHOLDS, calibration, net_benefit, operating_point, youden
-from .metrics import Estimate, auc, compare_auc, mcnemar, one_vs_rest, others, proportion, ranking
-from .tables import read_json
+from .files import read_csv, read_json
+from .metrics import Estimate, Floats, auc, compare_auc, mcnemar, others, proportion, ranking
+from .scores import LESION, Scores, scores, votes, where_known
 
 SCHEMA = "mtltrain-metrics-1"
-LESION = ["patient_id", "lesion_id"]
 INTERVAL = "symmetric on the logit scale; of a difference of AUCs on its own"
 METHODS = {
     False: {
@@ -39,50 +39,6 @@ METHODS = {
         "calibration": "logistic regression, errors clustered by patient; Brier score by patient bootstrap",
     },
 }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The labelled test lesions, and the probabilities that each seed of each run gives them.
-
-    Attributes
-    ----------
-    patients : array of str, shape (lesions,)
-    labels : int array, shape (lesions,)
-    runs : run -> seed -> array, shape (lesions, classes)
-    """
-
-    patients: NDArray[Any]
-    labels: NDArray[np.int64]
-    runs: dict[str, dict[int, NDArray[np.float64]]]
-
-    def averaged(self, run: str, seeds: Sequence[int] | None = None) -> NDArray[np.float64]:
-        """Each lesion's probabilities averaged over the run's seeds, or some of them."""
-        tables = self.runs[run]
-        return np.mean([tables[seed] for seed in (tables if seeds is None else seeds)], axis=0)
-
-
-def numbers(predictions: pd.DataFrame) -> pd.DataFrame:
-    """`predictions.csv`, its numbers as numbers where `mtltrain.tables.read_csv` gave text."""
-    return predictions.astype({name: float for name in predictions if str(name).startswith("p_")} | {"seed": int})
-
-
-def scores(predictions: pd.DataFrame, classes: Sequence[str], split: str = "test") -> Scores:
-    """Gather the labelled lesions of a split of `predictions`; columns and errors as for `evaluate`."""
-    predictions = numbers(predictions)
-    test = where_known(predictions, "label", split).sort_values(LESION)
-    lesions = test[[*LESION, "label"]].drop_duplicates().to_numpy()
-    runs: dict[str, dict[int, NDArray[np.float64]]] = {}
-    for run, seed in predictions[["run", "seed"]].drop_duplicates().itertuples(index=False):
-        rows = test[(test["run"] == run) & (test["seed"] == seed)]
-        if not np.array_equal(rows[[*LESION, "label"]].to_numpy(), lesions):
-            raise InputError(
-                f"run {run}, seed {seed}, does not predict the {len(lesions)} labelled {split} lesions once each",
-                "train all runs on one store",
-            )
-        runs.setdefault(run, {})[int(seed)] = rows[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-    labels = [list(classes).index(label) for label in lesions[:, 2]]
-    return Scores(lesions[:, 0], np.array(labels, dtype=np.int64), runs)
 
 
 def evaluate(
@@ -145,25 +101,21 @@ def evaluate(
     InputError
         If the runs or seeds do not cover the same labelled test lesions once each.
     """
-    names = list(classes)
-    group = scores(predictions, names)
-    index = names.index(sorted(names)[-1] if positive is None else positive)
+    group = scores(predictions, classes, positive)
     parts = [part for _, part in predictions.groupby("fold")] if "fold" in predictions else [predictions]
-    folds = [(scores(part, names, "val"), scores(part, names)) for part in parts]
+    folds = [(scores(part, classes, positive, "val"), scores(part, classes, positive)) for part in parts]
     starts = [start for start in ("tl", "ri") if {f"mtl-{start}", f"stl-{start}"} <= set(group.runs)]
-    test = _tested(predictions, group, names)
+    test = _tested(predictions, group)
     return plain(
         {
             "schema": SCHEMA,
-            "classes": names,
-            "positive": names[index] if len(names) == 2 else None,
+            "classes": group.classes,
+            "positive": group.positive,
             "methods": METHODS[test["patients"] < test["lesions"]],
             "test": test,
-            "runs": {
-                run: _run(group, run, names, index) | _clinical(group, folds, run, names, index) for run in group.runs
-            },
-            "decision_curve": {"thresholds": list(THRESHOLDS), "all": _treat_all(group, names, index)},
-            "tests": [_test(group, f"mtl-{start}", f"stl-{start}", index) for start in starts],
+            "runs": {run: _run(group, run) | _clinical(group, folds, run) for run in group.runs},
+            "decision_curve": {"thresholds": list(THRESHOLDS), "all": _treat_all(group)},
+            "tests": [_test(group, f"mtl-{start}", f"stl-{start}") for start in starts],
             "selection": selection,
             "flow": flow,
             "auxiliary": [] if auxiliary is None or auxiliary.empty else list(_auxiliary(auxiliary)),
@@ -179,94 +131,86 @@ def load_metrics(folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def where_known(table: pd.DataFrame, column: str, split: str = "test") -> pd.DataFrame:
-    """The rows of a split whose `column` is not blank."""
-    return table[(table["split"] == split) & table[column].notna() & (table[column] != "")]
+def other_lesions(folders: Sequence[Path]) -> str:
+    """What to say where run folders were not tested on the same lesions; "" where they were, or nobody knows."""
+    try:
+        known = [where_known(read_csv(folder / "predictions.csv"), "label") for folder in folders]
+        tested = [set(rows[[*LESION, "label"]].itertuples(index=False, name=None)) for rows in known]
+    except (OSError, ValueError, KeyError):  # only metrics.json was kept, or the table is somebody else's
+        return ""
+    shared, met = set.intersection(*tested), set.union(*tested)
+    told = f"Not the same test lesions: {len(shared)} are in all of these folders, {len(met)} in one or more."
+    return "" if shared == met else told
 
 
-def _tested(predictions: pd.DataFrame, group: Scores, names: list[str]) -> dict[str, Any]:
-    lesions = len(group.labels)
+def _tested(predictions: pd.DataFrame, group: Scores) -> dict[str, Any]:
+    lesions, classes = len(group.labels), group.classes
     return {
         "lesions": lesions,
         "patients": len(set(group.patients)),
         "unlabelled": len(predictions[predictions["split"] == "test"][LESION].drop_duplicates()) - lesions,
-        "counts": dict(zip(names, np.bincount(group.labels, minlength=len(names)), strict=True)),
+        "counts": dict(zip(classes, np.bincount(group.labels, minlength=len(classes)), strict=True)),
     }
 
 
-def _estimates(
-    table: NDArray[np.float64], labels: NDArray[np.int64], names: list[str], positive: int, patients: NDArray[Any]
-) -> dict[str, Estimate]:
-    """Table 2's row for one set of probabilities, shape (lesions, classes)."""
+def _estimates(group: Scores, table: Floats, patients: NDArray[Any]) -> dict[str, Estimate]:
+    """Table 2's row for one set of probabilities of the lesions, shape (lesions, classes)."""
     said = table.argmax(axis=1)
     row = {
-        "auc": auc(*one_vs_rest(ranking(table), labels, positive), patients),
-        "accuracy": proportion(said == labels, patients),
+        "auc": auc(*group.problems(ranking(table)), patients),
+        "accuracy": proportion(said == group.labels, patients),
     }
-    for k in [positive] if len(names) == 2 else range(len(names)):
-        suffix, mine = "" if len(names) == 2 else f" {names[k]}", labels == k
+    for name in group.told:
+        k, suffix = group.classes.index(name), f" {name}" * (group.positive is None)
+        mine = group.labels == k
         row["sensitivity" + suffix] = proportion(said[mine] == k, patients[mine])
         row["specificity" + suffix] = proportion(said[~mine] != k, patients[~mine])
     return row
 
 
-def _run(group: Scores, run: str, names: list[str], positive: int) -> dict[str, Any]:
+def _run(group: Scores, run: str) -> dict[str, Any]:
     seeds = group.runs[run]
     alone = np.arange(group.labels.size)  # the seeds' intervals go unused: no bootstrap for them
-    single = [_estimates(table, group.labels, names, positive, alone) for table in seeds.values()]
-    metrics = _estimates(group.averaged(run), group.labels, names, positive, group.patients)
+    single = [_estimates(group, table, alone) for table in seeds.values()]
+    metrics = _estimates(group, group.averaged(run), group.patients)
     over_seeds = {name: spread([row[name].value for row in single]) for name in metrics}
     return {"seeds": list(seeds), "metrics": metrics, "over_seeds": over_seeds}
 
 
-def _clinical(
-    group: Scores, folds: Sequence[tuple[Scores, Scores]], run: str, names: list[str], positive: int
-) -> dict[str, Any]:
+def _clinical(group: Scores, folds: Sequence[tuple[Scores, Scores]], run: str) -> dict[str, Any]:
     """What `mtltrain.clinical` finds of a run; `folds` are the validation and the test lesions of each fold."""
     found: dict[str, Any] = {"calibration": {}, "operating_point": {}, "net_benefit": {}}
-    table = group.averaged(run)
-    whole = one_vs_rest(table, group.labels, positive)
-    rest = one_vs_rest(others(table), group.labels, positive)[0]
-    sides = [[one_vs_rest(side.averaged(run), side.labels, positive) for side in fold] for fold in folds]
-    for k, name in enumerate(_problems(names, positive)):
-        score, truth = whole[0][k], whole[1][k]
+    rest = group.problems(others(group.averaged(run)))[0]
+    for k, name in enumerate(group.told):
+        score, truth = group.problem(run, name)
         found["calibration"][name] = calibration(score, truth, group.patients, rest[k])
         found["net_benefit"][name] = list(net_benefit(score, truth))
         found["operating_point"][name] = operating_point(
-            [
-                (youden(val[0][k], val[1][k]), test[0][k], test[1][k], fold[1].patients)
-                for (val, test), fold in zip(sides, folds, strict=True)
-            ]
+            [(youden(*val.problem(run, name)), *test.problem(run, name), test.patients) for val, test in folds]
         )
     return found
 
 
-def _treat_all(group: Scores, names: list[str], positive: int) -> dict[str, list[float]]:
-    everyone = np.ones((group.labels.size, len(names)))
-    problems = zip(_problems(names, positive), *one_vs_rest(everyone, group.labels, positive), strict=True)
-    return {name: list(net_benefit(score, truth)) for name, score, truth in problems}
+def _treat_all(group: Scores) -> dict[str, list[float]]:
+    everyone = np.ones(group.labels.size)
+    return {name: list(net_benefit(everyone, group.labels == group.classes.index(name))) for name in group.told}
 
 
-def _problems(names: list[str], positive: int) -> list[str]:
-    """The class that each of `one_vs_rest`'s problems is about."""
-    return [names[positive]] if len(names) == 2 else names
-
-
-def spread(values: list[float | None]) -> dict[str, Any]:
+def spread(values: Sequence[float | None]) -> dict[str, Any]:
     """Values of one figure with their mean and SD, None where one of them is."""
-    column = pd.Series(values, dtype=float)  # with one undefined, mean and SD are
-    return {"values": values, "mean": column.mean(skipna=False), "sd": column.std(skipna=False)}
+    column = pd.Series([*values], dtype=float)  # with one undefined, mean and SD are
+    return {"values": [*values], "mean": column.mean(skipna=False), "sd": column.std(skipna=False)}
 
 
-def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, Any]:
+def _test(group: Scores, first: str, second: str) -> dict[str, Any]:
     seeds = [seed for seed in group.runs[first] if seed in group.runs[second]]
     pair = {"first": first, "second": second, "seeds": seeds}
     if not seeds:
         undefined = Estimate(None, reason="no seed is in both")
         return pair | {"auc_difference": undefined} | dict.fromkeys(["p_auc", "first_only", "second_only", "p_mcnemar"])
     one, two = (group.averaged(run, seeds) for run in (first, second))
-    ours, truth = one_vs_rest(ranking(one), group.labels, positive)
-    difference, p = compare_auc(ours, one_vs_rest(ranking(two), group.labels, positive)[0], truth, group.patients)
+    ours, truth = group.problems(ranking(one))
+    difference, p = compare_auc(ours, group.problems(ranking(two))[0], truth, group.patients)
     right, other = one.argmax(axis=1) == group.labels, two.argmax(axis=1) == group.labels
     return pair | {
         "auc_difference": difference,
@@ -279,26 +223,20 @@ def _test(group: Scores, first: str, second: str, positive: int) -> dict[str, An
 
 def _auxiliary(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Accuracy of each run and task."""
-    told = ["level", "predicted", "majority"]
-    known = where_known(table, "level").astype(dict.fromkeys(told, float))
-    for (run, task), rows in known.groupby(["run", "task"], sort=False):
-        vote = rows.groupby(LESION)[told].agg(commonest)
+    rows = where_known(table, "level").astype({"level": float, "predicted": float})
+    by_seed = (rows["predicted"] == rows["level"]).groupby([rows["run"], rows["task"], rows["seed"]]).mean()
+    for (run, task), vote in votes(table).dropna(subset="level").groupby(["run", "task"], sort=False):
         right, usual = (vote[name].to_numpy() == vote["level"].to_numpy() for name in ("predicted", "majority"))
-        patients = vote.index.get_level_values(0).to_numpy()
+        patients = vote.index.get_level_values("patient_id").to_numpy()
         yield {
             "run": run,
             "task": task,
             "lesions": len(vote),
             "accuracy": proportion(right, patients),
-            "over_seeds": spread(list((rows["predicted"] == rows["level"]).groupby(rows["seed"]).mean())),
+            "over_seeds": spread(by_seed.xs((run, task)).tolist()),
             "majority": usual.mean(),
             "p_mcnemar": mcnemar(right, usual, patients),
         }
-
-
-def commonest(levels: pd.Series) -> float:
-    """The level that most seeds predict, of equally many the smaller; the numbers may stand as text."""
-    return float(levels.astype(float).mode().iloc[0])
 
 
 def plain(value: Any) -> Any:

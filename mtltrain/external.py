@@ -11,7 +11,7 @@ from ctpatch.store import InputError
 
 from .compare import evaluate, load_metrics
 from .data import digests
-from .tables import read_csv, read_json, run_files
+from .files import read_csv, read_json, run_files
 
 
 def validate(folder: Path, predictions: pd.DataFrame) -> dict[str, Any]:

@@ -16,13 +16,11 @@ from matplotlib.font_manager import fontManager
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
 
-from .clinical import THRESHOLDS, net_benefit, reliability
-from .compare import Scores
-from .metrics import few_patients, one_vs_rest, ranking, roc_points
+from .metrics import Floats, clusters, few_patients, ranking
+from .scores import Scores
 from .tables import run_name
-
-Floats = NDArray[np.float64]
 
 DPI = 192  # twice what a browser calls a pixel
 COLOURS = {"mtl": "#0072b2", "stl": "#d55e00"}
@@ -38,22 +36,25 @@ GRID = np.linspace(0, 1, 101)
 """Where bands are computed."""
 RESAMPLES = 1000
 
-Draw = Callable[[Axes, str, Floats, NDArray[np.bool_]], None]
-Reference = Callable[[Axes, NDArray[np.bool_]], None]
+Draw = Callable[[Axes, str, str], None]
+"""Draws a run's line of a class."""
 
 
 def plot_roc(metrics: Mapping[str, Any], group: Scores) -> Figure:
     """Draw the runs' ROC curves on the test lesions, with their bands, MTL beside STL: see `roc_band`."""
 
-    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
+    def draw(axes: Axes, run: str, name: str) -> None:
+        truth = group.problem(run, name)[1]
+        score = rankdata(ranking(group.averaged(run))[:, group.classes.index(name)])
         value = metrics["runs"][run]["metrics"]["auc"]["value"]
-        label = run_name(run) if metrics["positive"] is None else f"{run_name(run)}  AUC {value:.3f}"
-        if not few_patients(np.unique(group.patients, return_inverse=True)[1]):
+        label = run_name(run) if group.positive is None else f"{run_name(run)}  AUC {value:.3f}"
+        if not few_patients(clusters(group.patients)):
             band = roc_band(score, truth, group.patients)
             axes.fill_between(GRID, *band, color=_colour(run), alpha=0.15, linewidth=0)
-        axes.plot(*roc_points(score, truth), label=label, **_style(run))
+        x, y, _ = roc_curve(truth, score, drop_intermediate=False)
+        axes.plot(x, y, label=label, **_style(run))
 
-    figure = _panels(metrics, group, draw, "lower right", of=lambda table: rankdata(ranking(table), axis=0))
+    figure = _panels(group, draw, _diagonal, "lower right")
     for axes in figure.axes:
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     return figure
@@ -65,7 +66,7 @@ def roc_band(score: Floats, truth: NDArray[np.bool_], patients: NDArray[Any]) ->
     Percentiles of 1000 bootstraps in which patients are drawn, with all their lesions (Fawcett's vertical averaging,
     Pattern Recognit. Lett. 27, 861, 2006). Resamples without one of the classes are left out.
     """
-    _, cluster = np.unique(patients, return_inverse=True)
+    cluster = clusters(patients)
     count = int(cluster.max()) + 1
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     order = np.argsort(-score, kind="stable")
@@ -87,43 +88,37 @@ def plot_calibration(metrics: Mapping[str, Any], group: Scores) -> Figure:
     Bars are the 95 % intervals of `metrics.json`, by patients where one recurs; ticks at the edges are lesions.
     """
 
-    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
-        predicted, observed, low, high = calibration_points(score, truth, group.patients)
+    def draw(axes: Axes, run: str, name: str) -> None:
+        bins = metrics["runs"][run]["calibration"][name]["bins"]
+        low, high, observed = (np.array([k["observed"][key] for k in bins], float) for key in ("low", "high", "value"))
+        predicted = [k["predicted"] for k in bins]
         axes.vlines(predicted, low, high, color=_colour(run), linewidth=0.8)
         axes.plot(predicted, observed, label=run_name(run), marker=MARKERS.get(_kind(run), "o"), **_style(run))
-        level = -0.03 if run.startswith("stl") else 1.03
+        score, level = group.problem(run, name)[0], -0.03 if run.startswith("stl") else 1.03
         axes.plot(score, np.full(len(score), level), "|", color=_colour(run), markersize=5, alpha=0.5)
 
-    figure = _panels(metrics, group, draw, (0.68, 0.1))
+    figure = _panels(group, draw, _diagonal, (0.68, 0.1))
     for axes in figure.axes:
         axes.set(xlabel="predicted probability", ylabel="share of the class", xlim=(-0.03, 1.03), ylim=(-0.06, 1.06))
         axes.set_aspect("equal")
     return figure
 
 
-def calibration_points(
-    score: Floats, truth: NDArray[np.bool_], patients: NDArray[Any] | None = None
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Mean probability, share of the class, and its interval, (bins,) each: the bins of `metrics.json`."""
-    bins = reliability(score, truth, np.arange(len(truth)) if patients is None else patients)
-    found = [(k["predicted"], k["observed"].value, k["observed"].low, k["observed"].high) for k in bins]
-    predicted, observed, low, high = np.array(found, np.float64).T
-    return predicted, observed, low, high
-
-
 def plot_decision(metrics: Mapping[str, Any], group: Scores) -> Figure:
-    """Draw the net benefit of treating the lesions above each threshold: see `net_benefit`."""
+    """Draw the net benefit of treating the lesions above each threshold: see `mtltrain.clinical.net_benefit`."""
+    curve = metrics["decision_curve"]
 
-    def draw(axes: Axes, run: str, score: Floats, truth: NDArray[np.bool_]) -> None:
-        axes.plot(THRESHOLDS, net_benefit(score, truth), label=run_name(run), **_style(run))
+    def draw(axes: Axes, run: str, name: str) -> None:
+        axes.plot(curve["thresholds"], metrics["runs"][run]["net_benefit"][name], label=run_name(run), **_style(run))
 
-    def everyone(axes: Axes, truth: NDArray[np.bool_]) -> None:
+    def everyone(axes: Axes, name: str) -> None:
         grey: dict[str, Any] = {"color": "#59636b", "linewidth": 1}
-        axes.plot(THRESHOLDS, net_benefit(np.ones(len(truth)), truth), label="treat all", **grey)
+        axes.plot(curve["thresholds"], curve["all"][name], label="treat all", **grey)
         axes.axhline(0, label="treat none", linestyle=":", **grey)
-        axes.set_ylim(-0.1 * truth.mean(), 1.1 * truth.mean())
+        share = metrics["test"]["counts"][name] / metrics["test"]["lesions"]
+        axes.set_ylim(-0.1 * share, 1.1 * share)
 
-    figure = _panels(metrics, group, draw, "upper right", everyone)
+    figure = _panels(group, draw, everyone, "upper right")
     for axes in figure.axes:
         axes.set(xlabel="threshold probability", ylabel="net benefit", xlim=(0, 1))
     return figure
@@ -154,40 +149,27 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def _diagonal(axes: Axes, truth: NDArray[np.bool_]) -> None:
+def _diagonal(axes: Axes, name: str) -> None:
     axes.plot([0, 1], [0, 1], color="#b9c1c7", linewidth=1)
 
 
-def _panels(
-    metrics: Mapping[str, Any],
-    group: Scores,
-    draw: Draw,
-    legend: Any,
-    compared: Reference = _diagonal,
-    of: Callable[[Floats], Floats] = np.asarray,
-) -> Figure:
+def _panels(group: Scores, draw: Draw, compared: Callable[[Axes, str], None], legend: Any) -> Figure:
     """A row per class that is told from the rest (one with two classes), a column per start (TL, RI): MTL and STL.
 
     Where there are lesions of one kind only, a panel stays empty.
     """
-    classes, positive, runs = metrics["classes"], metrics["positive"], list(metrics["runs"])
-    index = 0 if positive is None else classes.index(positive)
-    names = classes if positive is None else [positive]
-    starts = list(dict.fromkeys(map(_start, runs)))
-    figure = Figure(figsize=(5.2 * len(starts), 5.0 * len(names)), layout="constrained")
-    panels = figure.subplots(len(names), len(starts), squeeze=False)
-    for k, name in enumerate(names):
-        for axes, start in zip(panels[k], starts, strict=True):
-            mine = [run for run in runs if _start(run) == start]
-            shown = {
-                run: [part[k] for part in one_vs_rest(of(group.averaged(run)), group.labels, index)] for run in mine
-            }
-            truth = shown[mine[0]][1]
+    starts = list(dict.fromkeys(map(_start, group.runs)))
+    figure = Figure(figsize=(5.2 * len(starts), 5.0 * len(group.told)), layout="constrained")
+    panels = figure.subplots(len(group.told), len(starts), squeeze=False)
+    for row, name in zip(panels, group.told, strict=True):
+        truth = group.labels == group.classes.index(name)
+        for axes, start in zip(row, starts, strict=True):
             if 0 < truth.sum() < truth.size:
-                compared(axes, truth)
-                for run, (score, _) in shown.items():
-                    draw(axes, run, score, truth)
-            told = f"{name} against the rest" if positive is None else f"positive: {name}"
+                compared(axes, name)
+                for run in group.runs:
+                    if _start(run) == start:
+                        draw(axes, run, name)
+            told = f"{name} against the rest" if group.positive is None else f"positive: {name}"
             _finish(axes, f"{start.upper()}, {told}", legend)
     return figure
 

@@ -27,10 +27,11 @@ from .backbones import TIMM, named, published
 from .cards import model_card
 from .cases import ATTENTION
 from .checkpoints import load_checkpoint
-from .compare import LESION, evaluate
+from .compare import evaluate
 from .data import Cohort, DevicePatches, Rendering, class_index, digests, load_patches, read_cohort
+from .files import read_csv, read_json, run_files, write, write_csv, write_json
 from .report import write_report
-from .tables import read_csv, read_json, run_files, write, write_csv, write_json
+from .scores import LESION
 from .tasks import Characteristic, select
 
 Rows = NDArray[np.int64]

@@ -184,13 +184,6 @@ def mcnemar(first: ArrayLike, second: ArrayLike, patients: ArrayLike | None = No
     return min(1.0, float(chances[abs(outcomes) >= abs(sums.sum())].sum()))
 
 
-def roc_points(score: ArrayLike, truth: ArrayLike) -> tuple[Floats, Floats]:
-    """Trace the ROC curve: false and true positive rates from (0, 0) to (1, 1), each of shape (points,)."""
-    values, true = np.asarray(score, dtype=np.float64), np.asarray(truth, dtype=bool)
-    least = np.append(np.inf, np.unique(values)[::-1])[:, None]
-    return (values[~true] >= least).mean(axis=1), (values[true] >= least).mean(axis=1)
-
-
 def _aligned(
     scores: ArrayLike, truth: ArrayLike, patients: ArrayLike | None
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int64]]:
@@ -203,10 +196,7 @@ def _one_class(truth: NDArray[np.bool_]) -> bool:
 
 
 def _clusters(patients: ArrayLike | None, lesions: int) -> NDArray[np.int64]:
-    """Give each lesion its patient's number: 0, 1, ..."""
-    if patients is None:
-        return np.arange(lesions)
-    return np.unique(np.asarray(patients), return_inverse=True)[1]
+    return np.arange(lesions) if patients is None else clusters(patients)
 
 
 def _components(scores: ArrayLike, truth: NDArray[np.bool_]) -> Components:
@@ -253,6 +243,11 @@ def _variance(
     if variance <= ROUNDING * float((a**2).sum() + (b**2).sum()):  # of several classes it can be below zero
         return 0.0, "DeLong's variance is zero"
     return variance, ""
+
+
+def clusters(patients: ArrayLike) -> NDArray[np.int64]:
+    """The number of each lesion's patient, 0, 1, ..., in the order of their names."""
+    return np.unique(np.asarray(patients), return_inverse=True)[1]
 
 
 def few_patients(cluster: NDArray[np.int64], fewest: int = FEWEST_PATIENTS) -> str:

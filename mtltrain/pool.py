@@ -14,7 +14,7 @@ from ctpatch.store import InputError
 from . import Settings
 from .compare import evaluate, load_metrics, plain, spread
 from .data import alike
-from .tables import read_csv, read_json
+from .files import read_csv, read_json
 
 SAME = ("classes", "order", "windows", "normalisation", *(field.name for field in fields(Settings)))
 """Entries of config.json in which folds agree; the store and, as within a folder, the device may differ."""

@@ -13,12 +13,16 @@ import pandas as pd
 from jinja2 import Environment, Template
 from markupsafe import Markup
 
+from ctpatch.store import SPLITS
+
 from . import figures
 from .cases import cases, shown_window
-from .compare import load_metrics, scores
-from .confusion import characteristics, diagnoses, flow
+from .compare import load_metrics
+from .confusion import characteristics, diagnoses
 from .data import Cohort
-from .tables import FEWEST, read_csv, read_json, reasons, run_name, tables, verdicts, write
+from .files import read_csv, read_json, write
+from .scores import scores, votes
+from .tables import FEWEST, FLOW, reasons, run_name, tables, verdicts
 
 TEMPLATE = Path(__file__).with_name("report.html")
 
@@ -52,9 +56,9 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
     Parameters
     ----------
     folder : path
-        Run folder with `metrics.json`, `predictions.csv`, `history.csv` (run, seed, epoch, train_loss, val_auc, ...)
-        and `config.json`: any JSON object, shown as it is; its optional `notes`, a list, join the caveats.
-        `auxiliary.csv`, and each run's `attention.npy`, where they are.
+        Run folder with `metrics.json`, `predictions.csv`, `auxiliary.csv`, `history.csv` (run, seed, epoch,
+        train_loss, val_auc, ...) and `config.json`: any JSON object, shown as it is; its optional `notes`, a list, join
+        the caveats. Each run's `attention.npy`, where it is.
     cohort : Cohort, optional
         The store's lesions and patches; with it the page shows the lesions that each run got most wrong and right.
 
@@ -69,8 +73,8 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         If `metrics.json` is missing or of another schema.
     """
     metrics, config = load_metrics(folder), read_json(folder / "config.json")
-    predictions = read_csv(folder / "predictions.csv")
-    group = scores(predictions, metrics["classes"])
+    group = scores(read_csv(folder / "predictions.csv"), metrics["classes"], metrics["positive"])
+    said = votes(read_csv(folder / "auxiliary.csv"))
     drawn = {
         "roc.png": figures.plot_roc(metrics, group),
         "calibration.png": figures.plot_calibration(metrics, group),
@@ -78,18 +82,15 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
         "training.png": figures.plot_training(pd.read_csv(folder / "history.csv")),
     }
     images = {name: figures.png(figure) for name, figure in drawn.items()}
-    auxiliary = read_csv(folder / "auxiliary.csv") if (folder / "auxiliary.csv").exists() else None
     page = _template().render(
         runs=[run_name(run) for run in metrics["runs"]],
         store=config.get("store", "a store"),
-        flow=flow(metrics),
-        tables=_tables(tables({**metrics, "flow": []})),
-        confusion=_tables(diagnoses(group, metrics["classes"])),
-        characteristics=_tables(
-            {} if auxiliary is None else characteristics(auxiliary, cohort.levels if cohort else {})
-        ),
+        flow=_flow(metrics),
+        tables=_tables({title: table for title, table in tables(metrics).items() if title != FLOW}),
+        confusion=_tables(diagnoses(group)),
+        characteristics=_tables(characteristics(said, cohort.levels if cohort else {})),
         figures=[_figure(image, *CAPTIONS[name]) for name, image in images.items()],
-        cases={run_name(run): ends for run, ends in cases(folder, cohort).items()} if cohort else {},
+        cases=cases(folder, cohort, group, said) if cohort else {},
         window=shown_window(cohort) if cohort else None,
         width=_width(config),
         command=command(config) if "arch" in config else "",
@@ -110,6 +111,20 @@ def write_report(folder: Path, cohort: Cohort | None = None) -> Path:
 @cache
 def _template() -> Template:
     return Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _flow(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Steps of the flow of patients as {name, patients, lesions, classes (text), arrow}; none in older files.
+
+    The arrow is at the first split, to which and not from which the others are divided.
+    """
+    shown, rows, steps = ("name", "patients", "lesions"), metrics.get("flow", []), []
+    first = next((row["name"] for row in rows if row["name"] in SPLITS), None)
+    for row in rows:
+        counts = [f"{key.removeprefix('class ')} {n}" for key, n in row.items() if key not in shown and n]
+        told = {"classes": ", ".join(counts), "arrow": row["name"] == first}
+        steps.append({key: row[key] for key in shown} | told)
+    return steps
 
 
 def _tables(made: Mapping[str, pd.DataFrame]) -> dict[str, Markup]:

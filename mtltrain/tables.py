@@ -1,22 +1,12 @@
-"""A run folder's tables: CSV and JSON files that are whole or absent, and `metrics.json` laid out as text."""
+"""`metrics.json` laid out as text: tables, what is undefined and why, and a sentence on each comparison."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
-
-from ctpatch.store import guarded, replacing, unguarded
-
-from . import ARCHS
-
-TEXT = ["patient_id", "lesion_id", "label", "task"]
-"""Columns whose text comes from a manifest."""
 
 HEADS = {
     "name": "",
@@ -42,6 +32,9 @@ CLUSTERED = {"p_auc": "p (Obuchowski)", "p_mcnemar": "p (McNemar, by patient)"}
 
 CLINICAL, CALIBRATION = ("calibration", "operating_point", "net_benefit"), ("brier", "intercept", "slope")
 
+FLOW = "Flow of patients and lesions"
+"""Title of the last of the tables."""
+
 CALIBRATED = 100
 """Test lesions of each class below which calibration says little (Collins et al., Stat. Med. 35:214, 2016)."""
 
@@ -53,49 +46,6 @@ LEVEL = 0.05
 
 SHOWN = (0.1, 0.2, 0.3, 0.4, 0.5)
 """Of the decision curve's thresholds those that the table has."""
-
-
-def run_files(folder: Path, name: str) -> list[Path]:
-    """The file of this name in each run of a run folder; a copy of a run, made beside it by hand, is no run."""
-    found = sorted(folder.glob(f"*/seed-*/{name}"))
-    return [p for p in found if p.parts[-3] in ARCHS and re.fullmatch("seed-(0|[1-9][0-9]*)", p.parts[-2])]
-
-
-def write(path: Path, content: str | bytes) -> None:
-    """Write a file so that it is whole or absent; one that says the same already is left alone."""
-    data = content.encode() if isinstance(content, str) else content
-    if not path.exists() or path.read_bytes() != data:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as file:
-            file.write(data)
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write strict JSON: no NaN."""
-    write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table; text that a spreadsheet would run as a formula gets an apostrophe, which `read_csv` takes off."""
-    write(path, _mapped(table, guarded).to_csv(index=False, lineterminator="\n"))
-
-
-def read_csv(path: Path) -> pd.DataFrame:
-    """Read what `write_csv` wrote, everything as text: `007` stays `007`, what is unknown is ""."""
-    return _mapped(pd.read_csv(path, dtype=str, keep_default_na=False), unguarded)
-
-
-def _mapped(table: pd.DataFrame, function: Callable[[str], str]) -> pd.DataFrame:
-    return table.assign(**{name: table[name].astype(str).map(function) for name in TEXT if name in table})
 
 
 def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
@@ -124,7 +74,7 @@ def tables(metrics: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
         f"MTL against STL{', over the seeds that both have' * uneven}": tests,
         "Auxiliary tasks, test lesions where known": tasks,
         **_clinical(metrics),
-        "Flow of patients and lesions": metrics.get("flow", []),
+        FLOW: metrics.get("flow", []),
     }
     heads = HEADS | CLUSTERED if clustered else HEADS
     return {title: _frame(rows, heads) for title, rows in made.items() if rows}
@@ -190,22 +140,6 @@ def format_comparison(folders: Mapping[str, Mapping[str, Any]]) -> str:
     return _frame(rows).to_string()
 
 
-def other_lesions(folders: Sequence[Path]) -> str:
-    """What to say where run folders were not tested on the same lesions; "" where they were, or nobody knows."""
-    try:
-        tested = [_tested(read_csv(folder / "predictions.csv")) for folder in folders]
-    except (OSError, ValueError, KeyError):  # only metrics.json was kept, or the table is somebody else's
-        return ""
-    shared, met = set.intersection(*tested), set.union(*tested)
-    told = f"Not the same test lesions: {len(shared)} are in all of these folders, {len(met)} in one or more."
-    return "" if shared == met else told
-
-
-def _tested(predictions: pd.DataFrame) -> set[tuple[str, str, str]]:
-    rows = predictions[(predictions["split"] == "test") & (predictions["label"] != "")]
-    return set(zip(rows["patient_id"], rows["lesion_id"], rows["label"], strict=True))
-
-
 def reasons(metrics: Mapping[str, Any]) -> list[str]:
     """Why something in the tables is undefined, one line each."""
     found = {
@@ -222,13 +156,6 @@ def reasons(metrics: Mapping[str, Any]) -> list[str]:
     for test in metrics["tests"]:
         found[f"{run_name(test['first'])} against {run_name(test['second'])}"] = test["auc_difference"]
     return [f"{name}: {item['reason']}" for name, item in found.items() if item["reason"]]
-
-
-def level_name(level: Any, names: Mapping[float, str]) -> str:
-    """A characteristic's level by its name, or its number where it has none; "" where it is unknown."""
-    if level == "":
-        return ""
-    return names.get(float(level)) or f"{float(level):g}"
 
 
 def verdicts(metrics: Mapping[str, Any]) -> list[str]:

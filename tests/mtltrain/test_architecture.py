@@ -8,20 +8,8 @@ import mtltrain
 PACKAGE = Path(mtltrain.__file__).parent
 ORDER = [
     *("data", "tasks", "weights", "checkpoints", "backbones", "models", "metrics", "clinical", "graph", "fit"),
-    *(
-        "tables",
-        "compare",
-        "attention",
-        "confusion",
-        "figures",
-        "cases",
-        "pool",
-        "external",
-        "report",
-        "cards",
-        "folder",
-        "cli",
-    ),
+    *("files", "scores", "compare", "tables", "attention", "confusion", "figures", "cases", "report", "cards"),
+    *("pool", "external", "folder", "cli"),
 ]
 """Each imports only what stands before it, and from the package itself its settings and version."""
 

@@ -27,7 +27,7 @@ from toystore import CLASSES, LEVELS, discs, write_store
 
 from ctpatch import StoreWriter, open_store
 from ctpatch.store import IMAGENET
-from mtltrain import checkpoints, fit, folder, models, tables
+from mtltrain import checkpoints, files, fit, folder, models
 from mtltrain.cli import main
 from mtltrain.data import PatchDataset
 from mtltrain.folder import locked
@@ -451,7 +451,7 @@ def test_147_one_class_test_split(tmp_path, left, capfd):
     printed = capfd.readouterr().out
     counts = {CLASSES[left]: 2, CLASSES[1 - left]: 0}
     assert f"{counts['benign']} of class benign, {counts['malignant']} of class malignant" in printed
-    metrics = tables.read_json(tmp_path / "out/metrics.json")["runs"]["stl-ri"]["metrics"]
+    metrics = files.read_json(tmp_path / "out/metrics.json")["runs"]["stl-ri"]["metrics"]
     assert metrics["auc"] == {"value": None, "low": None, "high": None, "reason": "a class has no test lesion"}
     assert "STL+RI AUC: a class has no test lesion" in printed
 
@@ -518,11 +518,11 @@ def test_150_class_only_in_test(tmp_path, capfd):
 def test_150_level_only_in_test(tmp_path):
     store = write_aux(tmp_path / "s.h5", lambda k, split: 7.0 if split == "test" and k % 4 == 0 else float(k % 2))
     assert main(["fit", str(store), *SMALL, "--arch", "mtl-ri", "--epochs", "1", "--out", str(tmp_path / "out")]) == 0
-    table = tables.read_csv(tmp_path / "out/auxiliary.csv")
+    table = files.read_csv(tmp_path / "out/auxiliary.csv")
     assert set(table["predicted"]) <= {"0.0", "1.0"}
     known = table[table["split"] == "test"].reset_index()
     assert (known["level"] == "7.0").sum() == 2
-    (task,) = tables.read_json(tmp_path / "out/metrics.json")["auxiliary"]
+    (task,) = files.read_json(tmp_path / "out/metrics.json")["auxiliary"]
     right = known["level"] == known["predicted"]  # no network says 7
     assert (task["lesions"], task["accuracy"]["value"]) == (8, right.mean())
     assert task["majority"] == (known["level"] == known["majority"]).mean()
@@ -733,7 +733,7 @@ def test_105_formulas(tmp_path, capfd):
         assert not [cell for cell in cells if cell[:1] in ("=", "+", "-", "@")]
     with open_store(store) as opened:
         lesions = opened.lesions
-    found = tables.read_csv(out / "predictions.csv")
+    found = files.read_csv(out / "predictions.csv")
     assert list(found["patient_id"]) == list(lesions["patient_id"][lesions["split"] != "train"])
     assert set(found["label"]) == {"+", "=1"}
     assert finish(store, out, "--epochs", "1") == 0

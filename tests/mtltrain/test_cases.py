@@ -15,7 +15,9 @@ from ctpatch.store import open_store
 from mtltrain import cases, models
 from mtltrain.attention import class_maps, spatial_layer
 from mtltrain.data import read_cohort
+from mtltrain.files import read_csv
 from mtltrain.report import write_report
+from mtltrain.scores import scores, votes
 
 
 class Bright(nn.Module):
@@ -88,13 +90,20 @@ def test_a_gradient_that_cannot_be_had_costs_the_map_only(cohort, monkeypatch):
     assert class_maps(Bright(), cohort.patches["test"], 8).size == 0
 
 
+def shown(folder, cohort):
+    """The ends of the folder's only run."""
+    group = scores(read_csv(folder / "predictions.csv"), cohort.classes)
+    (ends,) = cases.cases(folder, cohort, group, votes(read_csv(folder / "auxiliary.csv"))).values()
+    return ends
+
+
 def picture(case):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(case.picture.partition(",")[2]))), float)
 
 
 def test_the_most_wrong_and_the_most_right_lesions_are_shown(tmp_path, cohort):
     folder, test = run_folder(tmp_path, cohort)
-    (ends,) = cases.cases(folder, replace(cohort, levels={"size": {1.0: "small"}})).values()
+    ends = shown(folder, replace(cohort, levels={"size": {1.0: "small"}}))
     assert [case.patient_id for case in ends["most right"].shown] == test["patient_id"][:10].tolist()
     assert [case.patient_id for case in ends["most wrong"].shown] == test["patient_id"][::-1][:9].tolist()
     assert (ends["most wrong"].total, ends["most right"].total) == (9, 15)  # what was right is not among the wrong
@@ -107,7 +116,7 @@ def test_the_most_wrong_and_the_most_right_lesions_are_shown(tmp_path, cohort):
 
 def test_the_picture_is_the_lesion_s_own_patch_and_its_map(tmp_path, cohort):
     folder, _ = run_folder(tmp_path, cohort)
-    (ends,) = cases.cases(folder, cohort).values()
+    ends = shown(folder, cohort)
     hu = cohort.patches["test"].hu.numpy()
     best = picture(ends["most right"].shown[0])
     assert best.shape == (112, 224, 3)
@@ -120,7 +129,7 @@ def test_the_picture_is_the_lesion_s_own_patch_and_its_map(tmp_path, cohort):
 
 def test_without_maps_the_patch_stands_alone(tmp_path, cohort):
     folder, _ = run_folder(tmp_path, cohort, maps=False)
-    (ends,) = cases.cases(folder, cohort).values()
+    ends = shown(folder, cohort)
     assert not any(case.looked for case in ends["most wrong"].shown)
     assert picture(ends["most wrong"].shown[0]).shape == (112, 112, 3)
     text = write_report(folder, cohort).read_text()

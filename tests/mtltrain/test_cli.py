@@ -12,7 +12,7 @@ from ctpatch import StoreWriter
 from ctpatch.store import SPLITS
 from mtltrain import Settings, __version__
 from mtltrain.cli import _parser, main
-from mtltrain.tables import read_json
+from mtltrain.files import read_json
 
 FAST = ["--backbone", "shufflenet_v2_x0_5", "--epochs", "1", "--arch", "stl-ri", "--device", "cpu"]
 

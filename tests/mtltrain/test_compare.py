@@ -13,15 +13,12 @@ from toystore import predictions
 from ctpatch.errors import InputError
 from mtltrain import cases
 from mtltrain import tables as run_tables
-from mtltrain.compare import (
-    SCHEMA,
-    evaluate,
-    load_metrics,
-    numbers,
-)
+from mtltrain.compare import SCHEMA, evaluate, load_metrics
 from mtltrain.confusion import characteristics
+from mtltrain.files import read_csv
 from mtltrain.metrics import auc, compare_auc, mcnemar
-from mtltrain.tables import format_comparison, format_tables, read_csv, run_name, tables, verdicts
+from mtltrain.scores import numbers, votes
+from mtltrain.tables import format_comparison, format_tables, run_name, tables, verdicts
 
 SELECTION = [
     {"name": "lobulation", "r": 0.29, "p": 0.0004, "n": 140, "kept": True, "reason": ""},
@@ -233,9 +230,9 @@ def test_seeds_that_disagree_about_a_level_are_decided_as_numbers():
     assert found[0][0]["accuracy"]["value"] == pytest.approx(2 / 3)
     assert found[0][0]["over_seeds"]["values"] == pytest.approx([1 / 3, 2 / 3])
     for table in (rows, text):
-        (counts,) = characteristics(table, {}).values()
+        (counts,) = characteristics(votes(table), {}).values()
         assert counts.to_numpy().tolist() == [[2, 0], [1, 0]]
-        assert {line[0][2] for line in cases._levels(table, {})["mtl-ri"].values()} == {"2"}
+        assert {line[0][2] for line in cases._levels(votes(table), {})["mtl-ri"].values()} == {"2"}
 
 
 def test_tables_as_printed():

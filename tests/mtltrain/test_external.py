@@ -15,8 +15,8 @@ from mtltrain.cli import main
 from mtltrain.clinical import youden
 from mtltrain.compare import load_metrics
 from mtltrain.external import validate
+from mtltrain.files import read_csv
 from mtltrain.folder import fit_folder, predict_folder
-from mtltrain.tables import read_csv
 
 pytestmark = pytest.mark.usefixtures("narrow")
 CPU = torch.device("cpu")

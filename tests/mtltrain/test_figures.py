@@ -1,18 +1,19 @@
-"""The plots show what scikit-learn, scipy and a plain sum compute."""
+"""The plots show what scikit-learn and scipy compute, and what metrics.json says."""
+
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import confusion_matrix, roc_auc_score
-from statsmodels.stats.proportion import proportion_confint
+from sklearn.metrics import confusion_matrix, roc_auc_score, roc_curve
 from toystore import history, predictions
 
 from mtltrain import figures
-from mtltrain.compare import evaluate, scores
+from mtltrain.compare import evaluate
 from mtltrain.confusion import characteristics, diagnoses
-from mtltrain.figures import COLOURS, GRID, net_benefit, plot_calibration, plot_decision, plot_roc, plot_training
+from mtltrain.figures import COLOURS, GRID, plot_calibration, plot_decision, plot_roc, plot_training
+from mtltrain.scores import scores, votes
 
 RUNS = ("mtl-tl", "mtl-ri", "stl-tl", "stl-ri")
 
@@ -59,7 +60,7 @@ def test_the_band_is_as_wide_as_the_binormal_curve_varies(monkeypatch):
 
     low, high = figures.roc_band(sample(), truth, np.arange(200))
     middle = [int(np.flatnonzero(np.isclose(GRID, x))[0]) for x in (0.1, 0.3, 0.5)]
-    curves = [np.interp(GRID, *figures.roc_points(sample(), truth)) for _ in range(400)]
+    curves = [np.interp(GRID, *roc_curve(truth, sample(), drop_intermediate=False)[:2]) for _ in range(400)]
     spread = np.quantile(curves, 0.975, axis=0) - np.quantile(curves, 0.025, axis=0)
     assert (high - low)[middle] == pytest.approx(spread[middle], rel=0.4)
     assert (low[middle] < norm.cdf(1.2 + norm.ppf(GRID[middle]))).all()
@@ -69,25 +70,25 @@ def test_the_band_is_as_wide_as_the_binormal_curve_varies(monkeypatch):
     ).all()  # a patient's lesions are not two patients
 
 
-def test_calibration_points_are_scikit_learn_s_with_statsmodels_intervals():
-    rng = np.random.default_rng(1)
-    score = rng.uniform(size=60)
-    truth = rng.uniform(size=60) < score
-    predicted, observed, low, high = figures.calibration_points(score, truth)
-    expected = calibration_curve(truth, score, n_bins=6, strategy="quantile")
-    assert observed == pytest.approx(expected[0])
-    assert predicted == pytest.approx(expected[1])
-    wilson = proportion_confint(observed * 10, 10, method="wilson")
-    assert np.clip([low, high], 0, 1) == pytest.approx(np.clip(wilson, 0, 1), abs=1e-9)
-
-
-def test_net_benefit_is_the_sum_over_lesions():
-    rng = np.random.default_rng(2)
-    score, truth = rng.uniform(size=40), rng.uniform(size=40) < 0.4
-    found = net_benefit(score, truth)
-    for t, benefit in zip(GRID[1:-1], found, strict=True):
-        sums = sum((1 if y else -t / (1 - t)) for p, y in zip(score, truth, strict=True) if p >= t)
-        assert benefit == pytest.approx(sums / 40)
+def test_what_is_drawn_is_what_metrics_json_says(compared):
+    """Calibration by bins, net benefit by thresholds; a row of panels per class, a column per start."""
+    _, metrics, group = compared
+    names = ["T4"] if metrics["positive"] else metrics["classes"]
+    calibration, decision = (plot(metrics, group).axes for plot in (plot_calibration, plot_decision))
+    for k, (name, start) in enumerate(product(names, ("tl", "ri"))):
+        for kind in ("mtl", "stl"):
+            entry, label = metrics["runs"][f"{kind}-{start}"], f"{kind}+{start}".upper()
+            (points,), (curve,) = (lines(axes[k], label) for axes in (calibration, decision))
+            bins = entry["calibration"][name]["bins"]
+            assert points.get_xdata() == pytest.approx([item["predicted"] for item in bins])
+            assert points.get_ydata() == pytest.approx([item["observed"]["value"] for item in bins])
+            assert curve.get_ydata() == pytest.approx(entry["net_benefit"][name])
+            bars = np.array([bar[:, 1] for line in calibration[k].collections for bar in line.get_segments()])
+            assert [item["observed"]["low"] for item in bins] == pytest.approx(
+                bars[: len(bins), 0] if kind == "mtl" else bars[-len(bins) :, 0]
+            )
+        (everyone,) = lines(decision[k], "treat all")
+        assert everyone.get_ydata() == pytest.approx(metrics["decision_curve"]["all"][name])
 
 
 def test_every_plot_tells_mtl_from_stl_by_colour_and_each_run_by_its_line(compared):
@@ -116,7 +117,7 @@ def test_training_curves_mark_the_best_epoch():
 
 def test_confusion_tables_are_scikit_learn_s(compared):
     table, metrics, group = compared
-    found = diagnoses(group, metrics["classes"])
+    found = diagnoses(group)
     assert list(found) == ["MTL+TL", "MTL+RI", "STL+TL", "STL+RI"]
     rows = table[table["run"] == "stl-ri"]
     said = rows[[f"p_{name}" for name in metrics["classes"]]].to_numpy().argmax(1)
@@ -133,7 +134,7 @@ def test_characteristics_are_counted_where_known_by_what_most_seeds_say():
     table = pd.DataFrame(
         rows, columns=["run", "seed", "patient_id", "lesion_id", "split", "task", "level", "predicted"]
     )
-    ((name, counts),) = characteristics(table, {"margin": {2.0: "sharp"}}).items()
+    ((name, counts),) = characteristics(votes(table), {"margin": {2.0: "sharp"}}).items()
     assert name == "MTL+RI, margin"
     assert counts.to_numpy().tolist() == [[1, 0], [1, 1]]
     assert counts.index.tolist() == ["known 1", "known sharp"]
@@ -143,7 +144,7 @@ def test_characteristics_are_counted_where_known_by_what_most_seeds_say():
 def test_names_of_classes_are_drawn_as_they_are(name):
     """No mathematics; what no installed font has is drawn as boxes, without a word."""
     table = predictions(runs=("mtl-$x^$", "stl-$x^$"), classes=("ok", name))
-    metrics, group = evaluate(table, ["ok", name], name), scores(table, ["ok", name])
+    metrics, group = evaluate(table, ["ok", name], name), scores(table, ["ok", name], name)
     for plot in (plot_roc, plot_calibration, plot_decision):
         figure = plot(metrics, group)
         assert figures.png(figure).startswith(b"\x89PNG")

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import binomtest, norm
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from mtltrain.metrics import Estimate, auc, average, compare_auc, mcnemar, one_vs_rest, proportion, ranking, roc_points
+from mtltrain.metrics import Estimate, auc, average, compare_auc, mcnemar, one_vs_rest, proportion, ranking
 
 # lesions: (true, score of one model, of another), with ties, at least two lesions of each class
 LESIONS = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=40).filter(
@@ -206,17 +206,6 @@ def test_clustered_mcnemar_counts_every_sign_pattern():
     signs = np.array(np.meshgrid(*[[-1, 1]] * 5)).reshape(5, -1)
     assert mcnemar(first, second, patient) == pytest.approx((abs(sums @ signs) >= 4).mean())
     assert mcnemar(first, first, patient) == 1.0
-
-
-@settings(max_examples=40, deadline=None)
-@given(LESIONS)
-def test_roc_points_are_sklearns_and_enclose_the_auc(rows):
-    truth, score = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-    x, y = roc_points(score, truth)
-    fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
-    assert x == pytest.approx(fpr)
-    assert y == pytest.approx(tpr)
-    assert np.trapezoid(y, x) == pytest.approx(auc(score, truth).value)
 
 
 @pytest.mark.parametrize(("positives", "negatives", "true"), [(61, 45, 0.8), (37, 34, 0.9), (20, 20, 0.7)])

@@ -17,8 +17,8 @@ from mtltrain import Settings
 from mtltrain.cli import main
 from mtltrain.clinical import youden
 from mtltrain.compare import evaluate, load_metrics
+from mtltrain.files import read_csv, write_csv
 from mtltrain.pool import pool_folds
-from mtltrain.tables import read_csv, write_csv
 
 
 def write_fold(path, first, seed, seeds=(0, 1), per_patient=1, change=lambda config: config, **more):

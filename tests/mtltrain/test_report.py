@@ -11,6 +11,7 @@ from dataclasses import asdict
 from html.parser import HTMLParser
 
 import matplotlib.image
+import pandas as pd
 import pytest
 from toystore import history, predictions
 
@@ -52,6 +53,7 @@ def folder(path, classes=("T3", "T4"), change=lambda table: table, **settings):
     metrics["flow"] = [{"name": "left out", "patients": 3, "lesions": 4, classes[0]: 1, classes[1]: 0}]
     (path / "metrics.json").write_text(json.dumps(metrics))
     table.to_csv(path / "predictions.csv", index=False)
+    pd.DataFrame(columns=["run", "seed", "patient_id", "lesion_id", "split"]).to_csv(path / "auxiliary.csv")
     history().to_csv(path / "history.csv", index=False)
     config = {"store": "a&b.h5", "lr": 0.001, "recipe": {"windows": [[-800, -200]]}, "versions": [{"torch": "2.6"}]}
     (path / "config.json").write_text(json.dumps({**config, "notes": ["a demonstration <only>"]}))

@@ -19,8 +19,8 @@ from ctpatch import open_store
 from mtltrain import Settings, metrics
 from mtltrain.compare import evaluate, load_metrics
 from mtltrain.data import read_cohort
+from mtltrain.files import write_csv
 from mtltrain.pool import pool_folds
-from mtltrain.tables import write_csv
 from mtltrain.tasks import select
 
 STUDY = Path(__file__).parents[2] / "docs/study"
