@@ -17,7 +17,9 @@ import torch
 from ctpatch import open_store
 from mtltrain import Settings, fit
 from mtltrain.cli import ARCHS
-from mtltrain.data import PatchDataset, read_cohort
+from mtltrain.cohort import read_cohort
+from mtltrain.data import PatchDataset
+from mtltrain.device import pick_device
 from mtltrain.models import forward, multitask_loss
 from mtltrain.tasks import select
 
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=0, help="of the plain loop's DataLoader")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    device = fit.pick_device(args.device)
+    device = pick_device(args.device)
     with open_store(args.store) as store:
         start = time.perf_counter()
         cohort = read_cohort(store, device=device.type)

@@ -34,7 +34,8 @@ import torch
 
 from ctpatch import StoreWriter, open_store
 from mtltrain import Settings, checkpoints, fit
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
+from mtltrain.device import guarded, pick_device
 from mtltrain.graph import WARM_UP, GraphedStep
 from mtltrain.tasks import select
 
@@ -180,7 +181,7 @@ def deterministic(bench: Bench, arch: str) -> Iterator[tuple[str, Row]]:
     few = lambda batches, title: [*batches[: min(bench.steps, 20)], batches[-1]]
 
     def digest(by_graph: bool) -> str:
-        with tempfile.TemporaryDirectory() as folder, fit.guarded(settings):
+        with tempfile.TemporaryDirectory() as folder, guarded(settings):
             fit.train(run, Path(folder), {}, lambda line: None, few, graph=by_graph)
             return checkpoints.digest(checkpoints.load_checkpoint(Path(folder) / "last.pt")["model"])
 
@@ -251,7 +252,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=200, help="after which no row begins")
     parser.add_argument("--rows", choices=("all", "deterministic", "others"), default="all")
     args = parser.parse_args()
-    device = fit.pick_device(args.device)
+    device = pick_device(args.device)
     with tempfile.TemporaryDirectory() as folder:
         path = args.store or random_store(Path(folder) / "noise.h5", args.patches)
         settings = Settings(args.backbone, batch_size=args.batch, device=device.type)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ctpatch import open_store
 from mtltrain import models
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
 
 
 def naive(net: nn.Module) -> None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import avg_pool2d, interpolate
 
+from .cohort import Cohort
 from .confusion import Levels, level_name
-from .data import Cohort
 from .files import run_files
 from .scores import LESION, Scores
 from .tables import run_name

@@ -174,6 +174,12 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return state
 
 
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The backbone's state dict in a published file or an earlier run's best.pt; an `InputError` if it is neither."""
+    state = weights.read(path)
+    return weights.state_dict(load_checkpoint(path) if "sha256" in state else state, path)
+
+
 def newest_checkpoint(path: Path) -> dict[str, Any] | None:
     """The last whole checkpoint of an unfinished run, `path` or the one before it; None where there never was one."""
     found = [candidate for candidate in (path, path.with_suffix(".old")) if candidate.exists()]

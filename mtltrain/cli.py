@@ -128,7 +128,7 @@ def _add_fit(fit: argparse.ArgumentParser) -> None:
 def _fit(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from .fit import pick_device
+    from .device import pick_device
     from .folder import fit_folder
     from .tables import format_tables, verdicts
 
@@ -153,9 +153,9 @@ def _fit(args: argparse.Namespace) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from .device import pick_device
     from .external import validate
     from .files import write_csv, write_json
-    from .fit import pick_device
     from .folder import predict_folder
     from .tables import format_tables, verdicts
 

@@ -9,8 +9,8 @@ import pandas as pd
 
 from ctpatch.store import InputError
 
+from .cohort import digests
 from .compare import evaluate, load_metrics
-from .data import digests
 from .files import read_csv, read_json, run_files
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import resource
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +15,9 @@ from torch import Tensor
 
 from ctpatch.store import IMAGENET, WINDOWS, CtpatchError, InputError, one_line
 
-from . import Settings, metrics, models, weights
-from .checkpoints import Saver, load_checkpoint, newest_checkpoint, restore_best
-from .data import Cohort
+from . import Settings, metrics, models
+from .checkpoints import Saver, newest_checkpoint, restore_best
+from .cohort import Cohort
 from .graph import GraphedStep
 from .tasks import Characteristic, targets
 
@@ -62,15 +58,6 @@ class Run:
             **asdict(self.settings),
             **start,
         }
-
-
-def pick_device(name: str) -> torch.device:
-    """`cpu`, `cuda`, or with `auto` the GPU where there is one; an `InputError` if there is no such device here."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda, but torch sees no GPU here", "use --device cpu")
-    return torch.device(name)
 
 
 def train(
@@ -280,53 +267,6 @@ def refuse_difference(
             raise InputError(f"made with {key} = {saved.get(key)}, this call has {value}", do, where)
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The backbone's state dict in a published file or an earlier run's best.pt; an `InputError` if it is neither."""
-    state = weights.read(path)
-    return weights.state_dict(load_checkpoint(path) if "sha256" in state else state, path)
-
-
 def listed(rows: Sequence[Sequence[float]]) -> list[list[float]]:
     """Windows, or a normalisation, as a checkpoint and config.json keep them."""
     return [list(row) for row in rows]
-
-
-@contextmanager
-def guarded(settings: Settings, do: str = "lower --batch-size, in another --out") -> Iterator[None]:
-    """Compute with deterministic kernels only, where `settings` say so; memory that runs out is a CtpatchError."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    if settings.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when first used
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
-    try:
-        yield
-    except ValueError as error:  # torch's batch normalisation, behind the pooling
-        if "Expected more than 1 value per channel" not in str(error):
-            raise
-        found = (
-            f"with --batch-size {settings.batch_size} a batch of each epoch is of one patch, and {settings.backbone}"
-        )
-        raise InputError(f"{found} normalises over a batch", "give another --batch-size, in another --out") from None
-    except (MemoryError, RuntimeError) as error:
-        if "does not have a deterministic implementation" in str(error):
-            found = f"--deterministic, but {settings.backbone} needs an operation that is not ({error})"
-            raise InputError(found, "leave it out, or take another --backbone") from error
-        if not isinstance(error, MemoryError) and not re.search(
-            "out of memory|allocate memory|ALLOC_FAILED", str(error)
-        ):
-            raise
-        raise CtpatchError(
-            f"out of memory on {settings.device} at a peak of {_peak(settings.device)} MiB with batches of "
-            f"{settings.batch_size} patches of 64 x 64 shown at 224 x 224; finished epochs are kept. Do: {do}."
-        ) from error
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
-
-
-def _peak(device: str) -> int:
-    """Most MiB that were in use."""
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

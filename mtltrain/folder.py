@@ -26,9 +26,11 @@ from .attention import class_maps
 from .backbones import TIMM, named, published
 from .cards import model_card
 from .cases import ATTENTION
-from .checkpoints import load_checkpoint
+from .checkpoints import load_checkpoint, load_weights
+from .cohort import Cohort, digests, read_cohort
 from .compare import evaluate
-from .data import Cohort, DevicePatches, Rendering, class_index, digests, load_patches, read_cohort
+from .data import DevicePatches, Rendering, class_index, load_patches
+from .device import guarded
 from .files import read_csv, read_json, run_files, write, write_csv, write_json
 from .report import write_report
 from .scores import LESION
@@ -78,7 +80,7 @@ def fit_folder(
     _refuse_foreign(out)
     if graph and settings.device != "cuda":
         raise InputError(f"--cuda-graph, but the device is {settings.device}", "leave it out, or use --device cuda")
-    with open_store(path) as store, fit.guarded(settings):
+    with open_store(path) as store, guarded(settings):
         cohort = read_cohort(store, positive, order, settings.device, named(settings.backbone).normalisation)
         table, tasks = select(cohort, settings.chosen_tasks)
         _refuse_misuse(archs, len(table), tasks, weights)
@@ -126,7 +128,7 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
         raise InputError("there is no finished run", "name a folder that `mtltrain fit` made", folder)
     batch = read_json(folder / "config.json").get("batch_size", Settings.batch_size)
     settings = Settings(device=str(device), batch_size=batch)
-    with open_store(path) as store, fit.guarded(settings, "use --device cpu, or a machine with more memory"):
+    with open_store(path) as store, guarded(settings, "use --device cpu, or a machine with more memory"):
         lesions, patches = store.lesions, [load_patches(store, split, device) for split in splits]
         if not any(map(len, patches)):
             raise InputError(f"no lesion in {' or '.join(splits)}", "name a --split that the store has", path)
@@ -191,7 +193,7 @@ def _pretrained(runs: Sequence[fit.Run], file: Path | None) -> Mapping[str, Tens
     """The weights that `runs` start from, known to be had and to fit before anything trains."""
     if not runs:
         return {}
-    weights = fit.load_weights(file) if file else published(runs[0].settings.backbone)
+    weights = load_weights(file) if file else published(runs[0].settings.backbone)
     models.load_pretrained(_outline(runs[0]), weights, file or "")
     return weights
 

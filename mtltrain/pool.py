@@ -12,8 +12,8 @@ import pandas as pd
 from ctpatch.store import InputError
 
 from . import Settings
+from .cohort import alike
 from .compare import evaluate, load_metrics, plain, spread
-from .data import alike
 from .files import read_csv, read_json
 
 SAME = ("classes", "order", "windows", "normalisation", *(field.name for field in fields(Settings)))

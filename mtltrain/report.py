@@ -17,9 +17,9 @@ from ctpatch.store import SPLITS
 
 from . import figures
 from .cases import cases, shown_window
+from .cohort import Cohort
 from .compare import load_metrics
 from .confusion import characteristics, diagnoses
-from .data import Cohort
 from .files import read_csv, read_json, write
 from .scores import scores, votes
 from .tables import FEWEST, FLOW, reasons, run_name, tables, verdicts

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ctpatch.store import InputError
 
-from .data import UNKNOWN, Cohort
+from .cohort import Cohort
+from .data import UNKNOWN
 
 ALPHA = 0.05
 FEWEST = 3

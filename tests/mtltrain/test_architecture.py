@@ -7,7 +7,8 @@ import mtltrain
 
 PACKAGE = Path(mtltrain.__file__).parent
 ORDER = [
-    *("data", "tasks", "weights", "checkpoints", "backbones", "models", "metrics", "clinical", "graph", "fit"),
+    *("data", "cohort", "tasks", "weights", "checkpoints", "backbones", "models", "metrics", "clinical", "device"),
+    *("graph", "fit"),
     *("files", "scores", "compare", "tables", "attention", "confusion", "figures", "cases", "report", "cards"),
     *("pool", "external", "folder", "cli"),
 ]

@@ -16,7 +16,8 @@ from toystore import write_store
 
 from ctpatch import InputError, open_store
 from mtltrain import Settings, backbones, models
-from mtltrain.data import Rendering, read_cohort
+from mtltrain.cohort import read_cohort
+from mtltrain.data import Rendering
 from mtltrain.folder import fit_folder, predict_folder
 
 timm = pytest.importorskip("timm", reason="needs the extra [timm]")

@@ -14,7 +14,7 @@ from toystore import run_folder, write_store
 from ctpatch.store import open_store
 from mtltrain import cases, models
 from mtltrain.attention import class_maps, spatial_layer
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
 from mtltrain.files import read_csv
 from mtltrain.report import write_report
 from mtltrain.scores import scores, votes

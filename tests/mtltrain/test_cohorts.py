@@ -11,7 +11,7 @@ import pytest
 import ctpatch
 from ctpatch.manifest import Row
 from ctpatch.manifest.split import assign_splits
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
 from mtltrain.tasks import select
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"

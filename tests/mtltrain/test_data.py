@@ -13,15 +13,8 @@ from toystore import CLASSES, write_store
 
 from ctpatch import InputError, StoreWriter, open_store
 from ctpatch.store import IMAGENET, WINDOWS
-from mtltrain.data import (
-    PatchDataset,
-    Rendering,
-    class_index,
-    label_order,
-    load_patches,
-    read_cohort,
-    refuse_leaks,
-)
+from mtltrain.cohort import label_order, read_cohort, refuse_leaks
+from mtltrain.data import PatchDataset, Rendering, class_index, load_patches
 
 RENDERING = Rendering.of(WINDOWS)
 

@@ -12,7 +12,9 @@ from toystore import discs, write_store
 
 from ctpatch import CtpatchError, InputError, StoreWriter, open_store
 from mtltrain import Settings, checkpoints, fit, models
-from mtltrain.data import load_patches, read_cohort
+from mtltrain.cohort import read_cohort
+from mtltrain.data import load_patches
+from mtltrain.device import guarded, pick_device
 from mtltrain.tasks import select
 
 SETTINGS = Settings("shufflenet_v2_x0_5", epochs=3, batch_size=10)
@@ -26,7 +28,7 @@ class Killed(BaseException):
 
 
 def train(path, folder, arch="mtl-ri", settings=SETTINGS, watch=lambda batches, title: batches, seed=0):
-    with open_store(path) as store, fit.guarded(settings):
+    with open_store(path) as store, guarded(settings):
         cohort = read_cohort(store, device=settings.device)
         run = fit.Run(arch, seed, settings, cohort, select(cohort)[1])
         return fit.train(run, folder, {}, lambda line: None, watch)
@@ -62,7 +64,7 @@ def same(one, two):
 def test_nothing_of_a_run_is_named_as_a_setting(whole):
     """So that neither hides the other in its identity: the network has its auxiliary tasks, and knows their names."""
     folder = whole[1]
-    saved = fit.load_checkpoint(folder / "best.pt")["run"]
+    saved = checkpoints.load_checkpoint(folder / "best.pt")["run"]
     assert [task["name"] for task in saved["tasks"]] == ["size"]
     assert not {"arch", "seed", "store", "windows", "normalisation", "classes", "tasks"} & set(asdict(Settings()))
 
@@ -198,9 +200,9 @@ def test_a_lesions_patches_are_averaged(whole):
 
 def test_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert fit.pick_device("auto").type == "cpu"
+    assert pick_device("auto").type == "cpu"
     with pytest.raises(InputError, match="--device cuda"):
-        fit.pick_device("cuda")
+        pick_device("cuda")
 
 
 STATE = {
@@ -276,12 +278,12 @@ def test_an_error_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_weights_files(tmp_path):
     torch.save({"w": torch.ones(2)}, tmp_path / "plain.pth")
-    assert fit.load_weights(tmp_path / "plain.pth")["w"].tolist() == [1, 1]
+    assert checkpoints.load_weights(tmp_path / "plain.pth")["w"].tolist() == [1, 1]
     checkpoints.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": {"w": torch.zeros(1)}})
-    assert fit.load_weights(tmp_path / "best.pt")["w"].tolist() == [0]
+    assert checkpoints.load_weights(tmp_path / "best.pt")["w"].tolist() == [0]
     torch.save({"w": 1}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="no state dict"):
-        fit.load_weights(tmp_path / "other.pth")
+        checkpoints.load_weights(tmp_path / "other.pth")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -52,7 +52,7 @@ def test_tasks_and_weights_of_ones_own(tmp_path):
     metrics = fit_folder(path, tmp_path / "out", ["mtl-ri"], [0], settings)
     assert [row["task"] for row in metrics["auxiliary"]] == ["noise"]
     assert [(row["name"], row["kept"]) for row in metrics["selection"]] == [("noise", False), ("size", True)]
-    saved = fit.load_checkpoint(tmp_path / "out/mtl-ri/seed-0/best.pt")["run"]
+    saved = checkpoints.load_checkpoint(tmp_path / "out/mtl-ri/seed-0/best.pt")["run"]
     assert [(task["name"], task["weight"]) for task in saved["tasks"]] == [("noise", 0.25)]
     fit_folder(path, tmp_path / "out", ["mtl-ri"], [0], settings)  # the same call goes on
     with pytest.raises(InputError, match="chosen_tasks"):

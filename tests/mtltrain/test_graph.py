@@ -8,7 +8,8 @@ from toystore import write_store
 
 from ctpatch import CtpatchError, InputError, open_store
 from mtltrain import Settings, checkpoints, fit
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
+from mtltrain.device import guarded
 from mtltrain.folder import fit_folder
 from mtltrain.graph import WARM_UP, GraphedStep
 from mtltrain.tasks import select
@@ -79,7 +80,7 @@ def test_no_gpu_no_graph(store, tmp_path):
 
 def trained(path, folder, backbone, graph):
     settings = Settings(backbone, epochs=3, batch_size=5, device="cuda", deterministic=True)
-    with open_store(path) as store, fit.guarded(settings):
+    with open_store(path) as store, guarded(settings):
         cohort = read_cohort(store, device="cuda")
         run = fit.Run("mtl-ri", 0, settings, cohort, select(cohort)[1])
         fit.train(run, folder, {}, lambda line: None, lambda batches, title: batches, graph=graph)

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from ctpatch import InputError
-from mtltrain import backbones, checkpoints, fit, models
+from mtltrain import backbones, checkpoints, models
 
 FC0 = {"alexnet": 9216, "resnet18": 512, "vgg16": 25088, "convnext_tiny": 768, "squeezenet1_1": 512}
 LAST = {"alexnet": 4096, "resnet18": 512, "vgg16": 4096, "convnext_tiny": 768, "squeezenet1_1": 512}
@@ -157,7 +157,7 @@ def test_an_earlier_run_as_weights(tmp_path, arch):
     first = models.build(arch, "squeezenet1_1", 2, LEVELS)
     checkpoints.save_checkpoint(tmp_path / "best.pt", {"run": {}, "model": first.state_dict()})
     second = models.build("mtl-tl", "squeezenet1_1", 3, [4])
-    models.load_pretrained(second, fit.load_weights(tmp_path / "best.pt"))
+    models.load_pretrained(second, checkpoints.load_weights(tmp_path / "best.pt"))
     for one, two in zip(first.backbone.features.parameters(), second.backbone.features.parameters(), strict=True):
         assert torch.equal(one, two)
 

@@ -8,7 +8,7 @@ from toystore import run_folder, write_store
 
 from ctpatch.store import open_store
 from mtltrain import figures
-from mtltrain.data import read_cohort
+from mtltrain.cohort import read_cohort
 from mtltrain.report import write_report
 
 

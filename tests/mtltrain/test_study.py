@@ -17,8 +17,8 @@ from toystore import predictions, write_store
 
 from ctpatch import open_store
 from mtltrain import Settings, metrics
+from mtltrain.cohort import read_cohort
 from mtltrain.compare import evaluate, load_metrics
-from mtltrain.data import read_cohort
 from mtltrain.files import write_csv
 from mtltrain.pool import pool_folds
 from mtltrain.tasks import select

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import fisher_exact, rankdata, spearmanr
 
 from ctpatch import InputError
-from mtltrain.data import Cohort
+from mtltrain.cohort import Cohort
 from mtltrain.tasks import PERMUTATIONS, select, spearman, targets
 
 LABEL = list("aabbabababbbaabb")

@@ -11,7 +11,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from ctpatch import InputError
-from mtltrain import backbones, fit, models
+from mtltrain import backbones, checkpoints, models
 
 NAME = "shufflenet_v2_x0_5"
 
@@ -86,13 +86,13 @@ def test_each_network_s_own_weights_are_taken_with_what_they_have_beside(backbon
 def test_a_page_instead_of_weights(tmp_path, text):
     (tmp_path / "w.pth").write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"w\.pth: no readable checkpoint"):
-        fit.load_weights(tmp_path / "w.pth")
+        checkpoints.load_weights(tmp_path / "w.pth")
 
 
 def test_tensors_without_names(tmp_path):
     torch.save({0: torch.zeros(2)}, tmp_path / "w.pth")
     with pytest.raises(InputError, match="no state dict"):
-        fit.load_weights(tmp_path / "w.pth")
+        checkpoints.load_weights(tmp_path / "w.pth")
 
 
 def same(net, expected):
@@ -107,7 +107,7 @@ def same(net, expected):
 def test_files_in_every_form(tmp_path, published, form, arch):
     torch.save(FORMS[form](published), tmp_path / "w.pth")
     net = empty(arch)
-    models.load_pretrained(net, fit.load_weights(tmp_path / "w.pth"))
+    models.load_pretrained(net, checkpoints.load_weights(tmp_path / "w.pth"))
     assert same(net, published)
 
 
@@ -127,14 +127,14 @@ def test_other_precision_becomes_the_networks_own(published, monkeypatch, kind):
 def test_safetensors(tmp_path, published, counts):
     save_file(published if counts else without_counts(published), tmp_path / "w.safetensors")
     net = empty("stl-tl")
-    models.load_pretrained(net, fit.load_weights(tmp_path / "w.safetensors"))
+    models.load_pretrained(net, checkpoints.load_weights(tmp_path / "w.safetensors"))
     assert same(net, published)
 
 
 def test_legacy_file_of_torch_before_1_6(tmp_path, published):
     torch.save(published, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
     net = empty("stl-tl")
-    models.load_pretrained(net, fit.load_weights(tmp_path / "w.pth"))
+    models.load_pretrained(net, checkpoints.load_weights(tmp_path / "w.pth"))
     assert same(net, published)
 
 
@@ -146,21 +146,21 @@ def test_numbers_of_numpy_1(tmp_path, published):
     data = (tmp_path / "w.pth").read_bytes()
     assert b"numpy._core.multiarray" in data or np.__version__ < "2"
     (tmp_path / "w.pth").write_bytes(data.replace(b"numpy._core.multiarray", b"numpy.core.multiarray"))
-    assert len(fit.load_weights(tmp_path / "w.pth")) == len(published)
+    assert len(checkpoints.load_weights(tmp_path / "w.pth")) == len(published)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", (99).to_bytes(8, "little") + b"{"])
 def test_damaged_safetensors(tmp_path, content):
     (tmp_path / "w.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="no readable checkpoint"):
-        fit.load_weights(tmp_path / "w.safetensors")
+        checkpoints.load_weights(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("made", [{"state_dict": {}}, {"state_dict": {"w": 1}}, {"epoch": 1}, {}, torch.ones(2)])
 def test_files_without_a_state_dict(tmp_path, made):
     torch.save(made, tmp_path / "w.pth")
     with pytest.raises(InputError, match=r"lack|no state dict"):
-        models.load_pretrained(empty("stl-tl"), fit.load_weights(tmp_path / "w.pth"))
+        models.load_pretrained(empty("stl-tl"), checkpoints.load_weights(tmp_path / "w.pth"))
 
 
 def misshapen(state):
@@ -236,7 +236,7 @@ def test_densenet_of_before_2018(tmp_path, monkeypatch):
     file = tmp_path / "checkpoints/densenet121-a639ec97.pth"
     torch.save(old, file)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    for weights in (fit.load_weights(file), backbones.published("densenet121")):
+    for weights in (checkpoints.load_weights(file), backbones.published("densenet121")):
         net = empty("mtl-tl", "densenet121")
         models.load_pretrained(net, weights)
         assert same(net, state)
