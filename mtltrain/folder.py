@@ -7,7 +7,7 @@ import io
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctpatch.store import IMAGENET, CtpatchError, InputError, data_card, flow, lock, open_store, unlock
+from ctpatch.store import IMAGENET, CtpatchError, InputError, PatchStore, data_card, flow, lock, open_store, unlock
 
 from . import Settings, __version__, fit, models
 from .attention import class_maps
@@ -32,6 +32,7 @@ from .compare import evaluate
 from .data import DevicePatches, Rendering, class_index, load_patches
 from .device import guarded
 from .files import read_csv, read_json, run_files, write, write_csv, write_json
+from .pool import SAME
 from .report import write_report
 from .scores import LESION
 from .tasks import Characteristic, select
@@ -39,7 +40,7 @@ from .tasks import Characteristic, select
 Rows = NDArray[np.int64]
 Tables = Sequence[NDArray[np.float64]]
 
-FIXED = ("store_sha256", "windows", "normalisation", "classes", "order", *(field.name for field in fields(Settings)))
+FIXED = ("store_sha256", *SAME)
 """Entries of config.json in which all calls on one run folder agree; but for the device."""
 
 GROWING = ("arch", "seeds", "device", "versions")
@@ -88,14 +89,7 @@ def fit_folder(
             settings = replace(settings, tl_weights=_weights_name(settings.backbone, weights))
         runs = [fit.Run(arch, seed, settings, cohort, tasks) for seed in seeds for arch in archs]
         start = _pretrained([run for run in _unfinished(runs, out) if run.arch.endswith("tl")], weights)
-        config = {
-            **asdict(settings),
-            **_described(cohort, settings.backbone),
-            "store": path.name,
-            "recipe": store.recipe,
-            "fold": store.provenance.get("fold"),
-            "training_patients": digests(cohort.lesions["patient_id"][cohort.lesions["split"] == "train"]),
-        }
+        config = asdict(settings) | _described(store, cohort, settings.backbone)
         config |= {"arch": list(archs), "seeds": list(seeds), "device": [settings.device]}
         config["selection"] = [line.line() for line in table]
         with locked(out):
@@ -123,7 +117,7 @@ def predict_folder(folder: Path, path: Path, splits: Sequence[str], device: torc
     InputError
         If there is no finished run, or the store has other classes or windows.
     """
-    found = [path.with_name("best.pt") for path in run_files(folder, "predictions.csv")]
+    found = [table.with_name("best.pt") for table in run_files(folder, "predictions.csv")]
     if not found:
         raise InputError("there is no finished run", "name a folder that `mtltrain fit` made", folder)
     batch = read_json(folder / "config.json").get("batch_size", Settings.batch_size)
@@ -217,7 +211,8 @@ def _weights_name(backbone: str, file: Path | None) -> str:
         raise InputError(f"cannot be read ({error.strerror})", "name a .pt file", file) from None
 
 
-def _described(cohort: Cohort, backbone: str) -> dict[str, Any]:
+def _described(store: PatchStore, cohort: Cohort, backbone: str) -> dict[str, Any]:
+    """What config.json says beside the settings, and what is asked of them."""
     versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np)}
     versions |= {"timm": version("timm")} if backbone.startswith(TIMM) else {}
     versions |= {"mtltrain": __version__, "python": platform.python_version(), "threads": str(torch.get_num_threads())}
@@ -230,6 +225,10 @@ def _described(cohort: Cohort, backbone: str) -> dict[str, Any]:
         "order": list(cohort.order),
         "notes": list(cohort.notes),
         "versions": [versions],
+        "store": store.path.name,
+        "recipe": store.recipe,
+        "fold": store.provenance.get("fold"),
+        "training_patients": digests(cohort.lesions["patient_id"][cohort.lesions["split"] == "train"]),
     }
 
 

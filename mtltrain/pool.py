@@ -16,9 +16,8 @@ from .cohort import alike
 from .compare import evaluate, load_metrics, plain, spread
 from .files import read_csv, read_json
 
-SAME = ("classes", "order", "windows", "normalisation", *(field.name for field in fields(Settings)))
+SAME = ("windows", "normalisation", "classes", "order", *(field.name for field in fields(Settings)))
 """Entries of config.json in which folds agree; the store and, as within a folder, the device may differ."""
-
 
 Entries = dict[str, Any]
 """Of metrics.json or config.json."""
