@@ -77,13 +77,16 @@ def difference(first: Floats, second: Floats, truth: NDArray[np.bool_], patient:
     one, two = side(first, truth), side(second, truth)
     value = one.auc - two.auc
     se = variance(one.positive - two.positive, one.negative - two.negative, truth, patient) ** 0.5
-    half = float(norm.ppf(0.975)) * se
-    return Interval(value, se, value - half, value + half, float(2 * norm.sf(abs(value) / se)))
+    return _two_sided(value, se)
 
 
 def mean(found: list[Interval]) -> Interval:
     """Mean of differences that were found on different patients, hence independent."""
     value, se = sum(one.value for one in found) / len(found), sum(one.se**2 for one in found) ** 0.5 / len(found)
+    return _two_sided(value, se)
+
+
+def _two_sided(value: float, se: float) -> Interval:
     half = float(norm.ppf(0.975)) * se
     return Interval(value, se, value - half, value + half, float(2 * norm.sf(abs(value) / se)))
 
