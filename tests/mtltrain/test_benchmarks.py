@@ -53,7 +53,8 @@ def test_gpu_py_on_a_cpu_without_the_other_packages(tmp_path):
     assert rows["deterministic mtl-ri"] == {"same": True}
     for name in ("eager mtl-ri", "eager stl-ri", "plain mtl-ri 0 workers"):
         assert rows[name]["ms_per_step"] > 0
-        assert abs(rows[name]["patches_per_s"] * rows[name]["ms_per_step"] / 8000 - 1) < 0.1
+        per_second = 8000 / rows[name]["ms_per_step"]
+        assert rows[name]["patches_per_s"] == pytest.approx(per_second, rel=0.1, abs=0.5)  # it is a whole number
     assert rows["saving mtl-ri"]["copy_s"] < rows["saving mtl-ri"]["write_s"]
     assert {row["left_out"] for name, row in rows.items() if "graph" in name or "compiled" in name} == {"needs a GPU"}
     assert list(tmp_path.iterdir()) == []
