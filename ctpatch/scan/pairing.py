@@ -88,7 +88,7 @@ class _Found:
     notes: list[str]
 
 
-def _pairs(file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Image | InputError]) -> _Found:
+def _pairs(file: ContourFile, tree: Tree, read_image: Callable[..., Image | InputError]) -> _Found:
     """The ROIs of one file of contours with their series; ROIs of which the same is to say are counted."""
     rows: list[dict[str, str]] = []
     pairs: list[tuple[Series, ListedROI]] = []
@@ -107,7 +107,10 @@ def _pairs(file: ContourFile, tree: Tree, read_image: Callable[[Path, str], Imag
         else:
             try:
                 series, how = _pair(item.refers, file, tree)
-                notes += (*how, *_fit(mask, item, read_image(series.folder, series.uid)))
+                image = read_image(series.folder, series.uid)
+                if isinstance(image, InputError) and image.kind == "two-stacks":  # the contours may choose one
+                    image = read_image(series.folder, series.uid, item.refers.sop_uids)
+                notes += (*how, *_fit(mask, item, image))
                 rows.append(_row(series, tree, str(file.path), item))
                 pairs.append((series, item))
             except InputError as error:
@@ -134,9 +137,9 @@ def _located(problem: InputError, file: ContourFile, tree: Tree) -> str:
     return text if problem.where in ("", file.path) else f"{tree.name(file.path)}: {text}"
 
 
-def _read_image(folder: Path, uid: str) -> Image | InputError:
+def _read_image(folder: Path, uid: str, sop_uids: frozenset[str] = frozenset()) -> Image | InputError:
     try:
-        return read_series(folder, uid)
+        return read_series(folder, uid, referenced_sops=sop_uids)
     except InputError as error:
         return error
 

@@ -3,6 +3,7 @@
 Stacks within stacks: vtk-dicom 220, dcm2niix 887 and monai-deploy-app-sdk 532; maps sent as CT: OnkoDICOM 172.
 """
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,18 @@ def test_172_contours_choose_between_energies_though_each_image_has_its_time(tmp
     store = awkward.built(tmp_path)
     awkward.assert_linear(store, ct)
     assert "the series holds several stacks; that of KVP 80, which the contours refer to, is used" in store.notes
+
+
+def test_172_scan_takes_the_stack_that_the_contours_choose(tmp_path: Path) -> None:
+    """As a build does: phases in one series must not cost a cohort its contours."""
+    ct = awkward.case(tmp_path)
+    said(ct, AcquisitionNumber=1)
+    add_stack(ct, POSITIONS, 100, AcquisitionNumber=2)
+    found = awkward.run("scan", tmp_path, "--out", tmp_path / "found.csv")
+    assert not [line for line in found.out if "left out" in line]
+    (row,) = csv.DictReader((tmp_path / "found.csv").read_text().splitlines())
+    assert (row["image"], row["mask"], row["roi"]) == ("ct", "rt.dcm", "GTV")
+    awkward.assert_linear(awkward.built(tmp_path, **row | {"label": "T3"}), ct)
 
 
 @pytest.mark.parametrize("keyword", ["InstanceNumber", "AcquisitionTime"])
