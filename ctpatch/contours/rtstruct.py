@@ -72,7 +72,7 @@ class StructureSet:
             ROI name, or ROI number where names repeat; blank when the file has a single ROI with contours. A name that
             differs in case, width or surrounding space is accepted when only one does.
         accept : set of str
-            The row's words: `stray` leaves closed contours of fewer than three points out.
+            The row's words: `stray` leaves contours of fewer than three points out, whatever their type.
 
         Raises
         ------
@@ -84,16 +84,16 @@ class StructureSet:
             number, name, items = self._chosen(roi)
             kinds = [str(item.get("ContourGeometricType", "")).strip().upper() for item in items]
             contours = [_points(item, name) for item in items]
-            _check_kinds(Counter(kinds), contours, name)
-            kept, notes = list(range(len(items))), tuple[str, ...]()
-            if Counter(kinds) != {"POINT": 1}:
+            kept, notes = [0], tuple[str, ...]()
+            if kinds != ["POINT"] or len(contours[0]) != 1:
+                _check_kinds(kinds, contours, name)
                 kept, notes = _without_strays(contours, name, accepted="stray" in accept)
             return DrawnROI(
                 name,
                 contours=tuple(contours[i] for i in kept),
                 refers=self._references(number, items),
                 images=tuple(_images(items[i]) for i in kept),
-                xor=any(kind in _XOR for kind in kinds),
+                xor=any(kinds[i] in _XOR for i in kept),
                 notes=notes,
             )
 
@@ -188,7 +188,8 @@ def _points(item: Dataset, name: str) -> Floats:
         numbers = np.array(parts).astype(np.float64)
     except (ValueError, TypeError):
         raise InputError(f"ContourData of ROI {name!r} is not numbers", EXPORT_AGAIN) from None
-    if not numbers.size or numbers.size % 3 or not np.isfinite(numbers).all():
+    lost = not numbers.size and item.get("NumberOfContourPoints")  # an empty contour is a stray one
+    if lost or numbers.size % 3 or not np.isfinite(numbers).all():
         found = f"ContourData of ROI {name!r} has {numbers.size} numbers, not finite x, y, z triplets"
         raise InputError(found, EXPORT_AGAIN)
     return numbers.reshape(-1, 3)
@@ -197,6 +198,8 @@ def _points(item: Dataset, name: str) -> Floats:
 def _decimals(value: bytes) -> list[bytes]:
     """The texts of a value; numpy alone would take some that are no decimal numbers, and cut others at a NUL."""
     text = value.rstrip(b"\0 \r\n")
+    if not text:
+        return []
     if text.endswith(b"\\") and text.count(b"\\") % 3 == 0:
         text = text[:-1]  # some exporters end the last value as the others; the count shows that none is missing
     if not _DECIMALS.fullmatch(text):
@@ -204,9 +207,9 @@ def _decimals(value: bytes) -> list[bytes]:
     return text.split(b"\\")
 
 
-def _check_kinds(kinds: Counter[str], contours: Sequence[Floats], name: str) -> None:
-    if kinds == {"POINT": 1} and len(contours[0]) == 1:
-        return
+def _check_kinds(types: Sequence[str], contours: Sequence[Floats], name: str) -> None:
+    """Refuse types that enclose nothing, or two; those of one or two points beside others are strays of any type."""
+    kinds = Counter(kind for kind, points in zip(types, contours, strict=True) if len(points) >= 3) or Counter(types)
     if wrong := {kind: n for kind, n in kinds.items() if kind not in (_CLOSED, *_XOR)}:
         listing = ", ".join(f"{n} {kind or 'without type'}" for kind, n in sorted(wrong.items()))
         do = "draw closed planar contours" if "POINT" not in wrong else CENTER_ONLY

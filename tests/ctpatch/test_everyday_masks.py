@@ -255,6 +255,24 @@ def test_173_stray_contours_are_left_out_where_accepted(tmp_path: Path, points: 
     assert f"{count} contours of fewer than 3 points are left out; accepted" in store.notes
 
 
+@pytest.mark.parametrize("kind", ["POINT", "OPEN_PLANAR", "CLOSED_PLANAR"])
+@pytest.mark.parametrize("text", ["-20\\30\\-370", "", None], ids=["point", "empty", "absent"])
+def test_173_a_stray_may_say_what_it_is(tmp_path: Path, kind: str, text: str | None) -> None:
+    """Clicks are exported as POINT, as PS3.3 C.8.8.6.3 has it, and erased contours as items without points."""
+
+    def edit(dataset: Dataset) -> None:
+        stray = Dataset()
+        stray.ContourGeometricType, stray.NumberOfContourPoints = kind, int(bool(text))
+        if text is not None:
+            stray.ContourData = text
+        dataset.ROIContourSequence[0].ContourSequence.append(stray)
+
+    ct = awkward.series(tmp_path)
+    awkward.contours(tmp_path, ct, edit=edit)
+    refused(tmp_path, "1 contours of ROI 'GTV' have fewer than 3 points", "put stray into the column accept")
+    assert "1 contours of fewer than 3 points are left out; accepted" in computed(tmp_path, ct, accept="stray").notes
+
+
 def test_173_nothing_but_strays_is_no_lesion(tmp_path: Path) -> None:
     ct = awkward.series(tmp_path)
     awkward.contours(tmp_path, ct, {"GTV": [ct.to_lps(k, [(3.0, 3.0), (4.0, 3.0)]) for k in SLICES]})
