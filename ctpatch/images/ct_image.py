@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from ..dicom.header import EXPLICIT_LITTLE, IMPLICIT_LITTLE, Header
 from ..dicom.pixel_data import decode, native_frame, refuse_unknown
 from ..errors import InputError
-from .image import clean_hu
-from .units import check_units, units_of
+from .image import HU_MAX, clean_hu
+from .units import LOST_INTERCEPT, check_units, has_lost_intercept, units_of
 
 MAX_PIXELS = 2**26
 """Rows × columns beyond which an image is a decompression bomb, not a CT slice."""
 TISSUE_HU, METAL_HU = (-900, 2000), 3071
 """Padding in this range, or of the HU of metal in 12 bits: whether such a pixel is the patient, nothing tells."""
+NEGATIVE_SHARE = 0.1
+"""Share of negative numbers from which on a slice of unsigned ones is none."""
 MEASURES = ("KVP", "SliceThickness", "TriggerTime")
 """Elements that are one number, however many decimals it is written with."""
 _RAW = (IMPLICIT_LITTLE, EXPLICIT_LITTLE)
@@ -52,6 +54,16 @@ class StoredFormat:
             return self.words(container)
         bits = (container.astype(np.int64) >> (self.high + 1 - self.stored)) & ((1 << self.stored) - 1)
         return bits - ((bits >> (self.stored - 1)) << self.stored) if self.signed else bits
+
+    def lost_sign(self, container: NDArray[Any]) -> bool:
+        """Whether what is declared unsigned are signed numbers, a tenth or more negative: all bits above are the sign.
+
+        Scripts that write an int16 array of HU into the header of an unsigned series make such.
+        """
+        if self.signed or self.high != self.stored - 1:
+            return False
+        signs = container.view(f"i{container.itemsize}") >> self.high
+        return bool(np.isin(signs, (0, -1)).all() and np.mean(signs) <= -NEGATIVE_SHARE)
 
 
 @dataclass(frozen=True)
@@ -94,10 +106,16 @@ class Slice:
         text = self.own.get(keyword) or self.header.text(keyword)
         return plain_number(text) if keyword in MEASURES else text
 
-    def read_sample(self) -> NDArray[np.float64]:
-        """HU of every second row and column, padding as it is stored."""
-        stored = self.format.values(self._containers((0, self.shape[0]))[::2, ::2])
-        return stored * self.slope + self.intercept
+    def doubt(self) -> tuple[str, str] | None:
+        """Why pixels that are HU by a RescaleIntercept of 0 are none, and what to do; by every second row and column."""
+        containers = self._containers((0, self.shape[0]))[::2, ::2]
+        beyond = self.format.stored < self.format.allocated or self.slope * 2 ** (self.format.stored - 1) > HU_MAX
+        if beyond and self.format.lost_sign(containers):
+            return "PixelRepresentation is 0 and the pixels are signed numbers", "set PixelRepresentation to 1"
+        if has_lost_intercept(self.format.values(containers) * self.slope):
+            do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
+            return f"RescaleIntercept is 0 and the pixels {LOST_INTERCEPT}", do
+        return None
 
     def same_pixels(self, other: Slice) -> bool:
         """Whether another slice has the same values in every pixel."""

@@ -41,7 +41,6 @@ from .stacks import (
     without_doubles,
     without_repeats,
 )
-from .units import LOST_INTERCEPT, has_lost_intercept
 
 TAKE_OUT = "take out the images that do not belong to the stack"
 SPACING_TOLERANCE = 1e-5
@@ -155,25 +154,19 @@ def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> l
 
 
 def _in_hu(slices: list[Slice], accept: Set[str]) -> list[Slice]:
-    """The slices, refused where they are HU + 1024 whose RescaleIntercept was lost on the way."""
+    """The slices, refused where they are HU + 1024 or signed, and RescaleIntercept or the sign was lost on the way."""
     alike: dict[tuple[float, StoredFormat], list[Slice]] = {}
     for piece in slices:
         if piece.intercept == 0 and "units" not in accept:
             alike.setdefault((piece.slope, piece.format), []).append(piece)
     for pieces in alike.values():
         middle = pieces[len(pieces) // 2]
-        if _lost_intercept(middle):
-            found = f"RescaleIntercept is 0 and the pixels {LOST_INTERCEPT}"
-            do = "restore RescaleIntercept -1024, or put units into the column accept if it is right"
-            raise InputError(found, do, middle.path, kind="units")
+        doubt = None
+        with contextlib.suppress(InputError):  # it is damaged: told of where a patch needs it
+            doubt = middle.doubt()
+        if doubt:
+            raise InputError(*doubt, middle.path, kind="units")
     return slices
-
-
-def _lost_intercept(piece: Slice) -> bool:
-    try:
-        return has_lost_intercept(piece.read_sample())
-    except InputError:  # it is damaged: told of where a patch needs it
-        return False
 
 
 def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path: Path) -> CTSeries:

@@ -18,6 +18,7 @@ from awkward import POSITIONS, edited, refused
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
+from ctpatch.images.ct_image import StoredFormat
 from ctpatch.images.units import has_lost_intercept
 
 # -- Several stacks in one series ---------------------------------------------------------------------------------
@@ -495,6 +496,31 @@ def test_162_an_intercept_lost_in_some_slices(tmp_path: Path) -> None:
     stored = np.where(lost[:, None, None], body() + 1024, body())
     awkward.case(tmp_path, hu=stored, slope=1, intercept=np.where(lost, 0, -1024))
     awkward.refused(tmp_path, r"RescaleIntercept is 0 and the pixels look like HU \+ 1024", "units")
+
+
+@pytest.mark.parametrize("bits", [16, 12])
+@pytest.mark.parametrize("syntax", ["explicit", "rle"])
+def test_162_signed_pixels_under_an_unsigned_header(tmp_path: Path, bits: int, syntax: str) -> None:
+    """As a script makes them that writes its HU as int16 into the header of an unsigned series: air was 32767 HU."""
+
+    def unsigned(dataset: Dataset, k: int) -> None:
+        dataset.PixelRepresentation, dataset.BitsStored, dataset.HighBit = 0, bits, bits - 1
+
+    options = {"hu": body(), "slope": 1, "intercept": 0, "signed": True, "transfer_syntax": syntax}
+    awkward.case(tmp_path, **options, edit=unsigned)
+    found = "PixelRepresentation is 0 and the pixels are signed numbers"
+    awkward.refused(tmp_path, found, "set PixelRepresentation to 1")
+    awkward.case(tmp_path, **options)
+    right = awkward.built(tmp_path)
+    assert right.hu.min() < -900
+    assert right.hu.max() < 2048
+
+
+@pytest.mark.parametrize("overlay", [0b0001, 0b1000, 0b1111])
+def test_162_overlays_above_unsigned_pixels_are_no_sign(overlay: int) -> None:
+    words = (np.arange(4096) | overlay << 12).astype("<u2")
+    assert not StoredFormat(16, 12, 11, False).lost_sign(words)
+    assert not StoredFormat(16, 12, 15, False).lost_sign(words)
 
 
 @pytest.mark.parametrize("name", ["image.nii.gz", "image.nrrd"])
