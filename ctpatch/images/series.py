@@ -45,6 +45,8 @@ from .stacks import (
 TAKE_OUT = "take out the images that do not belong to the stack"
 SPACING_TOLERANCE = 1e-5
 """Relative difference of two PixelSpacings that is rounding."""
+FIRST_BIRTH = "1905"
+"""Birth dates before that (1900-01-01, 0001-01-01) are what de-identification writes for one that is not to be told."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ class CTSeries:
     def person(self) -> Person:
         """Digests of who the lowest slice is said to be of."""
         said = [self.slices[0].header.text(name).strip() for name in ("PatientID", "PatientBirthDate", "PatientSex")]
-        known = all(said) and said[2] in ("M", "F")  # O is what is written for a sex that is not to be told
+        known = all(said) and said[1] >= FIRST_BIRTH and said[2] in ("M", "F")  # O: a sex that is not to be told
         return Person(patient_digest(said[0]), hashlib.sha256("\0".join(said).encode()).hexdigest() if known else "")
 
     @cached_property

@@ -62,7 +62,11 @@ def test_164_within_a_split_nothing_leaks(tmp_path: Path) -> None:
     assert "PatientID" not in result.notes
 
 
-@pytest.mark.parametrize(("blank", "value"), [("PatientID", ""), ("PatientSex", ""), ("PatientSex", "O")])
+SAYS_NOTHING = [("PatientID", ""), ("PatientSex", ""), ("PatientSex", "O")]
+SAYS_NOTHING += [("PatientBirthDate", date) for date in ("19000101", "18000101", "00010101")]  # PS3.15: a dummy value
+
+
+@pytest.mark.parametrize(("blank", "value"), SAYS_NOTHING)
 def test_164_what_is_blank_proves_nothing(tmp_path: Path, blank: str, value: str) -> None:
     two_patients(tmp_path, ("train", "test"), **SHARED | {"PatientBirthDate": "19500102"} | {blank: value})
     result = awkward.build(tmp_path)
