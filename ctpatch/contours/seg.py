@@ -43,7 +43,7 @@ class SegFile:
     patient_id: str = ""
 
     def references(self, roi: str | None = None) -> References:
-        """The series and the frame that the whole file refers to."""
+        """The series, images and frame that the whole file refers to."""
         return self.info.refers
 
     def rois(self) -> Iterator[ListedROI | InputError]:
@@ -115,7 +115,8 @@ def _belonging(refers: References, image: Image, accept: Set[str]) -> tuple[str,
     if notes := other_frame(refers, image, accept):
         return notes
     if image.uid in refers.series_uids:
-        return ()
+        elsewhere = refers.sop_uids and not refers.sop_uids & set(image.sop_uids)
+        return ("the segmentation refers to other images of this series: another phase's?",) if elsewhere else ()
     if refers.frame_of_reference and image.frame_of_reference:
         return ("the segmentation refers to another series, or to none, of the same frame of reference",)
     if "frame" in accept:

@@ -100,13 +100,16 @@ def _info(dataset: Any) -> SegInfo:
     kind = str(_need(dataset, "SegmentationType"))
     if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
         raise InputError(f"SegmentationType {kind!r} is unknown", EXPORT_AGAIN)
-    series = frozenset(str(_need(item, "SeriesInstanceUID")) for item in dataset.get("ReferencedSeriesSequence") or ())
+    referenced = dataset.get("ReferencedSeriesSequence") or ()
+    series = frozenset(str(_need(item, "SeriesInstanceUID")) for item in referenced)
+    images = (image for item in referenced for image in item.get("ReferencedInstanceSequence") or ())
+    sop_uids = frozenset(str(image.get("ReferencedSOPInstanceUID", "")) for image in images) - {""}
     items = _need(dataset, "SegmentSequence")
     segments = tuple((int(_need(item, "SegmentNumber")), str(item.get("SegmentLabel", ""))) for item in items)
     segments = tuple((number, label) for number, label in segments if number or kind != "LABELMAP")  # 0: background
     if len({number for number, _ in segments}) < len(segments):
         raise InputError("two segments have one number", EXPORT_AGAIN)
-    refers = References(series, frame_of_reference=str(dataset.get("FrameOfReferenceUID") or ""))
+    refers = References(series, sop_uids, str(dataset.get("FrameOfReferenceUID") or ""))
     return SegInfo(refers, kind, segments)
 
 

@@ -42,6 +42,21 @@ def label_map(path: Path, voxels: np.ndarray = LESION, origin: Any = awkward.ORI
     sitk.WriteImage(image, str(path))
 
 
+@pytest.mark.parametrize("acquisition", ["", "1", "2"])
+def test_172_a_segmentation_chooses_its_stack(tmp_path: Path, acquisition: str) -> None:
+    """Two phases in one series, as in liver protocols: the segmentation lists the images that it was drawn on."""
+    ct = awkward.series(tmp_path, name="ct/art", edit=awkward.only(-1, AcquisitionNumber=1))
+    more = {"AcquisitionNumber": 2, "SeriesInstanceUID": ct.series_uid, "FrameOfReferenceUID": ct.frame_uid}
+    more["StudyInstanceUID"] = ct.study_uid
+    awkward.series(tmp_path, name="ct/ven", hu=awkward.hu() + 100, seed=1, edit=awkward.only(-1, **more))
+    segments.write_seg(tmp_path / "seg.dcm", ct, {"GTV": LESION.astype(bool)})
+    store = awkward.built(tmp_path, mask="seg.dcm", acquisition=acquisition)
+    store.hu[:] -= 100 * (acquisition == "2")
+    awkward.assert_linear(store, ct)
+    assert awkward.voxels(awkward.plan(tmp_path, mask="seg.dcm", acquisition=acquisition).mask) == lesion_voxels()
+    assert ("refers to other images of this series" in store.notes) == (acquisition == "2")
+
+
 # -- Label maps: rounding, cut out, named -------------------------------------------------------------------------
 
 

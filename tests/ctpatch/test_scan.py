@@ -330,8 +330,9 @@ def test_a_segmentation_of_two_series_is_left_out(tmp_path: Path) -> None:
     path = segmentation(tmp_path / "seg.dcm", a, ["Tumour"])
     dataset = pydicom.dcmread(path)
     dataset.FrameOfReferenceUID = "1.2.3"
-    second = Dataset()
-    second.SeriesInstanceUID = b.series_uid
+    second, image = Dataset(), Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = b.sop_class, b.sop_uids[0]
+    second.SeriesInstanceUID, second.ReferencedInstanceSequence = b.series_uid, [image]
     dataset.ReferencedSeriesSequence.append(second)
     dataset.save_as(path)
     result = scan(tmp_path)
