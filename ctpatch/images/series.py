@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence, Set
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,7 +143,8 @@ def read_series(
     if "padding" in accept:
         notes += ("pixels of the declared padding value are kept as they are; accepted by the manifest",)
     slices = _read_slices(headers, accept, path)
-    return _series(slices, Meant(acquisition, sop_uids), notes, path)
+    series = _series(slices, Meant(acquisition, sop_uids), notes, path)
+    return replace(series, notes=series.notes + _frame_notes(series.slices, accept, path))
 
 
 def _read_slices(headers: tuple[Header, ...], accept: Set[str], path: Path) -> list[Slice]:
@@ -232,17 +234,31 @@ def _check_alike(slices: Sequence[Slice], lowest: Slice, path: Path) -> None:
     for what, of in (
         ("size (rows, columns)", lambda s: s.shape),
         ("PixelSpacing", lambda s: lowest.spacing if _near(s.spacing, lowest.spacing) else s.spacing),
-        ("FrameOfReferenceUID", lambda s: s.header.text("FrameOfReferenceUID")),
     ):
-        counts = Counter(of(piece) for piece in slices)
-        if len(counts) > 1:
-            (usual, n), *_, (odd, m) = counts.most_common()
-            name = next(piece.path.name for piece in slices if of(piece) == odd)
-            found = f"{what} {odd} in {m} images ({name}) but {usual} in {n}"
+        if found := _differing(what, of, slices):
             raise InputError(found, TAKE_OUT, path)
     if (several := len({piece.header.text("PatientID").strip() for piece in slices} - {""})) > 1:
         found = f"the images of its series have {several} PatientIDs"
         raise InputError(found, "take out those of the other patient", path)
+
+
+def _differing(what: str, of: Callable[[Slice], Any], slices: Sequence[Slice]) -> str:
+    """Which images have another value than most; empty when all have one."""
+    counts = Counter(of(piece) for piece in slices)
+    if len(counts) == 1:
+        return ""
+    (usual, n), *_, (odd, m) = counts.most_common()
+    name = next(piece.path.name for piece in slices if of(piece) == odd)
+    return f"{what} {odd} in {m} images ({name}) but {usual} in {n}"
+
+
+def _frame_notes(slices: Sequence[Slice], accept: Set[str], path: Path) -> tuple[str, ...]:
+    """A note where images differ in FrameOfReferenceUID and the row accepts that; refused where it does not."""
+    found = _differing("FrameOfReferenceUID", lambda s: s.header.text("FrameOfReferenceUID"), slices)
+    if found and "frame" not in accept:
+        do = f"{TAKE_OUT}, or put frame into the column accept if they have the same coordinates"
+        raise InputError(found, do, path, kind="frame")
+    return ("images of several frames of reference are one stack, as the manifest says",) if found else ()
 
 
 def _near(spacing: Sequence[float], other: Sequence[float]) -> bool:

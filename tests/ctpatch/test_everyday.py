@@ -384,6 +384,23 @@ def test_175_a_series_uid_for_each_slice(tmp_path: Path) -> None:
     assert "16 images with a SeriesInstanceUID each are one series, as the manifest says" in store.notes
 
 
+@pytest.mark.parametrize("series", [True, False])
+def test_175_a_frame_of_reference_for_each_slice(tmp_path: Path, series: bool) -> None:
+    """De-identification that makes each file's UIDs anew, in one series or not."""
+
+    def own(dataset: Dataset, k: int) -> None:
+        dataset.FrameOfReferenceUID = synthetic.uid("own frame", k)
+        if series:
+            alone(dataset, k)
+
+    ct = awkward.case(tmp_path, edit=own)
+    words = "series" if series else ""
+    refused(tmp_path, "^FrameOfReferenceUID .* but ", "put frame into the column accept", path="ct", accept=words)
+    store = awkward.built(tmp_path, accept=f"{words} frame")
+    awkward.assert_linear(store, ct)
+    assert "images of several frames of reference are one stack, as the manifest says" in store.notes
+
+
 def test_175_other_series_beside_them_are_left_aside(tmp_path: Path) -> None:
     ct = awkward.case(tmp_path, edit=alone)
     awkward.series(tmp_path, name="ct/more", seed=4, hu=awkward.hu() + 100)
