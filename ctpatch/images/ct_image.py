@@ -107,7 +107,7 @@ class Slice:
         return plain_number(text) if keyword in MEASURES else text
 
     def doubt(self) -> tuple[str, str] | None:
-        """Why pixels that are HU by a RescaleIntercept of 0 are none, and what to do; by every second row and column."""
+        """Why pixels that are HU by a RescaleIntercept of 0 are none, and what to do; every second row and column."""
         containers = self._containers((0, self.shape[0]))[::2, ::2]
         beyond = self.format.stored < self.format.allocated or self.slope * 2 ** (self.format.stored - 1) > HU_MAX
         if beyond and self.format.lost_sign(containers):

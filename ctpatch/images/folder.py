@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
 from ..errors import InputError, short_uid
 
@@ -38,10 +40,12 @@ def read_folder(path: Path) -> Folder:
     """
     series: dict[str, list[Header]] = {}
     others = []
+    kinds: Counter[str] = Counter()
     for file in _files(path):
         header = read_header(file)
         if header is None or header.text("SOPClassUID") not in (CT_IMAGE, *ENHANCED_CT):
             others.append(file)
+            kinds.update([kind_of(header)] if header else ())
             continue
         uid = header.text("SeriesInstanceUID")
         if not uid:
@@ -51,9 +55,19 @@ def read_folder(path: Path) -> Folder:
         if packed := sum(map(is_packed, others)):
             found = f"no CT image among {len(others)} files, {packed} of which are compressed"
             raise InputError(found, "unpack them (.gz, .zip …) first", path, kind="compressed")
-        raise InputError(f"no CT image among {len(others)} files", "give the folder of a DICOM CT series", path)
+        listed = "".join(f", {n} {kind}" for kind, n in kinds.most_common(3))
+        raise InputError(f"no CT image among {len(others)} files{listed}", "give the folder of a DICOM CT series", path)
     _refuse_stumps(others, {_suffix(header.path) for headers in series.values() for header in headers})
     return Folder(path, {uid: tuple(series[uid]) for uid in sorted(series)}, len(others))
+
+
+def kind_of(header: Header) -> str:
+    """What a DICOM object is that is no CT image."""
+    modality = header.text("Modality") or "unknown"
+    if modality != "CT":
+        return f"DICOM of modality {modality}"
+    uid = uid_of(header.text("SOPClassUID"))
+    return f"DICOM of modality CT that are no CT images ({uid.name.removesuffix(' Storage') or 'of no class'})"
 
 
 def choose_series(

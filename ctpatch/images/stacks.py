@@ -111,6 +111,9 @@ def referred(slices: Sequence[Slice], keyword: str, sop_uids: frozenset[str]) ->
 
 def refuse_stacks(slices: Sequence[Slice], groups: Groups, keyword: str, path: Path) -> None:
     """Refuse several whole stacks: they are no finer one, and nothing says which is meant."""
+    if len(groups) == 1:
+        found = f"all {len(slices)} images lie at one position: ImagePositionPatient is lost, or they are no stack"
+        raise InputError(found, "export the series again from its source, or give another one", path)
     sizes = {len(group) for group in groups}
     counts = Counter(piece.told(keyword) for piece in slices)
     shown = _shown(keyword, counts) if keyword else ""

@@ -18,6 +18,7 @@ from ..contours.roi import CENTER_ONLY, DrawnROI, VoxelROI, boxed
 from ..errors import InputError
 from ..geometry import (
     POSITION_TOLERANCE_MM,
+    STRAY_FACTOR,
     TIE,
     Floats,
     Gap,
@@ -199,6 +200,7 @@ def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[di
     """
     taken: dict[int, ContourPlane] = {}
     steps, pairs = np.diff(stack.positions), nearest_slices(stack.positions, [plane.z for plane in planes])
+    _refuse_elsewhere(planes, stack.positions)
     for plane, pair in zip(planes, pairs, strict=True):  # by increasing z: a later one must be nearer, not just as near
         if pair[0] < 0:
             away = float(np.abs(stack.positions - plane.z).min())
@@ -212,6 +214,14 @@ def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[di
                 taken[k] = plane
     used = {id(plane) for plane in taken.values()}
     return dict(sorted(taken.items())), [plane.z for plane in planes if id(plane) not in used]
+
+
+def _refuse_elsewhere(planes: Sequence[ContourPlane], positions: Floats) -> None:
+    """Refuse planes that all lie so far off that it is not slices that are missing, but another series or body part."""
+    nearest = min((float(np.abs(positions - plane.z).min()) for plane in planes), default=0.0)
+    if nearest > STRAY_FACTOR * float(np.diff(positions).max()):
+        found = f"the nearest of the contours lies {nearest:.4g} mm from all slices"
+        raise InputError(found, "give the series that they were drawn on, or contours drawn on this one")
 
 
 def _pixel_paths(plane: ContourPlane, stack: SliceStack, k: int) -> list[Floats]:

@@ -10,10 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ..contours import is_mask, patient_of
-from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
 from ..errors import InputError, one_line, relative
-from ..images.folder import CT_IMAGE, ENHANCED_CT, is_localizer, is_packed
+from ..images.folder import CT_IMAGE, ENHANCED_CT, is_localizer, is_packed, kind_of
 
 
 @dataclass(eq=False)
@@ -139,15 +138,6 @@ def patient_id(header: Header) -> str:
     return one_line(unicodedata.normalize("NFC", patient_of(header)))
 
 
-def _kind(header: Header) -> str:
-    """What a DICOM object is that is neither a CT image nor contours."""
-    modality = header.text("Modality") or "unknown"
-    if modality != "CT":
-        return f"DICOM of modality {modality}"
-    uid = uid_of(header.text("SOPClassUID"))
-    return f"DICOM of modality CT that are no CT images ({uid.name.removesuffix(' Storage') or 'of no class'})"
-
-
 def _sort_in(path: Path, tree: Tree) -> None:
     """Put one file where it belongs."""
     try:
@@ -163,7 +153,7 @@ def _sort_in(path: Path, tree: Tree) -> None:
         elif header.text("SOPClassUID") in (CT_IMAGE, *ENHANCED_CT) and (uid := header.text("SeriesInstanceUID")):
             tree.series.setdefault(uid, Series(uid, header.text("FrameOfReferenceUID"))).add(header)
         else:
-            tree.others[_kind(header)] += 1
+            tree.others[kind_of(header)] += 1
     except InputError as error:
         tree.notes.append(f"unreadable: {error.at(root=tree.root)}")
     except OSError as error:

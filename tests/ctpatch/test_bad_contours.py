@@ -312,6 +312,14 @@ def test_57_58_59_a_plane_beyond_the_volume_is_refused_with_its_distance(
     refused(tmp_path, f"a contour lies {away} mm from the nearest slice, half a spacing is 1.5 mm", path="rt.dcm")
 
 
+@pytest.mark.parametrize("change", [lambda points: points / 10, lambda points: points * [1, 1, -1]], ids=["cm", "z"])
+def test_58_contours_all_far_from_the_slices_lack_no_slice(tmp_path: Path, change: Any) -> None:
+    """Another body part, unit or sign of z: to complete the series would not help."""
+    ct = awkward.series(tmp_path)
+    awkward.contours(tmp_path, ct, {"GTV": [change(path) for path in awkward.box(ct)]})
+    refused(tmp_path, r"the nearest of the contours lies (321|735)\.. mm from all slices", "drawn on", path="rt.dcm")
+
+
 def test_57_two_planes_for_one_slice_the_nearer_counts_and_the_other_is_told(tmp_path: Path) -> None:
     ct = awkward.series(tmp_path)
     far = awkward.box(ct, (7,), low=(2.5, 2.5), high=(8.5, 8.5), dz=1.2)

@@ -16,6 +16,7 @@ import pytest
 import SimpleITK as sitk
 import synthetic
 from awkward import POSITIONS, SLICES, only, refused
+from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from ctpatch.store import open_store
@@ -471,6 +472,18 @@ def test_20_a_spacing_that_is_none_is_refused(tmp_path: Path, spacing: list[str]
 def test_20_a_single_slice_is_refused(tmp_path: Path) -> None:
     without(awkward.case(tmp_path), *range(1, 16))
     refused(tmp_path, "single slice", "whole series", "ct")
+
+
+@pytest.mark.parametrize("time", [False, True])
+def test_20_slices_whose_position_was_lost_are_no_phases(tmp_path: Path, time: bool) -> None:
+    """As ITK writes slices that were cut out of a volume and not given their positions."""
+
+    def edit(dataset: Dataset, k: int) -> None:
+        dataset.ImagePositionPatient = [0, 0, 0]
+        dataset.AcquisitionTime = f"1000{k * time:02}"
+
+    awkward.case(tmp_path, edit=edit)
+    refused(tmp_path, "all 16 images lie at one position", "^export the series again", path="ct")
 
 
 @pytest.mark.parametrize("files", [1, 8])
