@@ -39,9 +39,9 @@ def computed(folder: Path, ct: synthetic.Series, **cells: str) -> awkward.Built:
     return store
 
 
-def read_hu(folder: Path) -> np.ndarray:
+def read_hu(folder: Path, *accept: str) -> np.ndarray:
     """Every voxel as ctpatch reads it, (z, y, x)."""
-    return read_series(folder / "ct").read_hu(WHOLE)
+    return read_series(folder / "ct", accept=set(accept)).read_hu(WHOLE)
 
 
 # -- Rescale ------------------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_30_the_sign_is_the_one_the_header_says(
         awkward.edited(path, lambda dataset: setattr(dataset, "PixelRepresentation", int(not signed)))
     bits = values & (1 << stored) - 1
     other = bits if signed else bits - ((bits >> stored - 1) << stored)
-    assert np.array_equal(read_hu(tmp_path), other.clip(-1024, 32767))
+    assert np.array_equal(read_hu(tmp_path, "units"), other.clip(-1024, 32767))  # else unsigned ones may be refused
 
 
 @pytest.mark.parametrize("transfer_syntax", sorted(synthetic.TRANSFER_SYNTAXES))
