@@ -547,8 +547,8 @@ def test_151_class_order_of_another_store(tmp_path, arch):
     assert main(["fit", str(there[CLASSES]), *SMALL, "--arch", arch, "--epochs", "1", "--out", str(out)]) == 0
     tables = []
     for path in there.values():
-        assert main(["predict", str(out), str(path), "--out", str(tmp_path / "p.csv")]) == 0
-        tables.append((tmp_path / "p.csv").read_bytes())
+        assert main(["predict", str(out), str(path), "--out", str(path.with_suffix(".csv"))]) == 0
+        tables.append(path.with_suffix(".csv").read_bytes())
     assert tables[0] == tables[1]
     assert main(["fit", str(there[CLASSES[::-1]]), *SMALL, "--arch", arch, "--epochs", "1", "--out", str(out)]) == 2
 
