@@ -216,6 +216,7 @@ def _described(store: PatchStore, cohort: Cohort, backbone: str) -> dict[str, An
     versions = {module.__name__: str(module.__version__) for module in (torch, torchvision, np)}
     versions |= {"timm": version("timm")} if backbone.startswith(TIMM) else {}
     versions |= {"mtltrain": __version__, "python": platform.python_version(), "threads": str(torch.get_num_threads())}
+    versions |= {"cpu": torch.backends.cpu.get_cpu_capability()}  # another one rounds otherwise: another network
     return {
         "store_sha256": cohort.digest,
         "windows": fit.listed(cohort.windows),

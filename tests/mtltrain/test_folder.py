@@ -81,7 +81,7 @@ def test_what_a_folder_holds(finished):
     }
     config = json.loads((out / "config.json").read_text())
     assert (config["backbone"], config["seeds"], config["store"]) == ("shufflenet_v2_x0_5", [0], "s.h5")
-    assert {"torch", "python", "threads"} < set(config["versions"][0])
+    assert {"torch", "python", "threads", "cpu"} < set(config["versions"][0])
     assert str(out.parent) not in (out / "config.json").read_text()
 
 
