@@ -77,7 +77,7 @@ def lesion_findings(looked: Looked, diameter_mm: float, notes: Sequence[str]) ->
             yield Finding("tiny or flat", f"{diameter_mm:.1f} mm")
     else:
         if mask.voxels < FEW_VOXELS or mask.slices == 1:
-            yield Finding("tiny or flat", f"{mask.voxels} voxels in {slices(mask.slices)}")
+            yield Finding("tiny or flat", f"{mask.voxels} voxels in {counted(mask.slices, 'slice')}")
         if mask.cut:
             yield Finding("cut off", f"reaches the {', '.join(mask.cut)}")
         if mask.pieces:
@@ -90,9 +90,9 @@ def lesion_findings(looked: Looked, diameter_mm: float, notes: Sequence[str]) ->
     yield from (Finding("other patient" if note == OTHER_PATIENT else "note", note) for note in notes)
 
 
-def slices(count: int) -> str:
-    """So many slices in words."""
-    return f"{count} slice{'s' * (count != 1)}"
+def counted(count: int, what: str) -> str:
+    """So many slices, classes … in words."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def _parts(parts: Sequence[Part]) -> str:

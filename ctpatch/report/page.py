@@ -124,12 +124,8 @@ def _environment() -> Environment:
         loader=PackageLoader("ctpatch.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["figure"] = lambda value, unit="": "unknown" if value != value else f"{value:.3g}{unit}"
-    environment.filters["counted"] = lambda count, what: f"{count} {what}" if count == 1 else f"{count} {_plural(what)}"
+    environment.filters["counted"] = outliers.counted
     return environment
-
-
-def _plural(what: str) -> str:
-    return what + ("es" if what.endswith("s") else "s")
 
 
 def _context(
@@ -149,7 +145,6 @@ def _context(
         "script_digest": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         "VIEW": VIEW,
         "widest": widest,
-        "slices": outliers.slices,
         "manifest": rows is not None,
         "name": one_line(store_path.name),
         "digest": store.digest,
