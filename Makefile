@@ -81,7 +81,7 @@ EARLIER := 988454f
 WHOLE :=  # --whole: whole volumes too, which takes MONAI minutes and tens of GB
 bench: build/bench/.installed build/$(EARLIER)/.installed build/bench/demo.h5
 	build/bench/bin/python benchmarks/bench.py --against build/$(EARLIER)/.venv/bin/python --demo demo/cohort/demo.csv $(WHOLE)
-	if test -e benchmarks/loaders.py; then build/bench/bin/python benchmarks/loaders.py build/bench/demo.h5; fi
+	build/bench/bin/python benchmarks/loaders.py build/bench/demo.h5 --against build/$(EARLIER)
 
 build/bench/.installed: pyproject.toml benchmarks/requirements.txt
 	$(PYTHON) -m venv build/bench

@@ -1,15 +1,16 @@
 """A store's patches as network input, pictures a second on one thread: ctpatch's ways, torch's and MONAI's.
 
-    python benchmarks/loaders.py STORE [--batches 8] [--rounds 7]
+    python benchmarks/loaders.py STORE [--against FOLDER] [--batches 8] [--rounds 7]
 
 Every row makes shuffled batches of 50, float32 (50, 3, 224, 224), from the same HU of the training split; rounds of all
 rows are interleaved, and each row's median is given. One JSON line a row:
 
-`pictures_per_s`; `times_plain`, how many times the first row's; `off`, the largest difference from the store's exact
-integer levels (where they are the same, a float32's last bits); `same`, the share of values that round to them. `torch`
-and `MONAI` do not round to levels: in a training loop nobody would. MONAI's version stands in
+`pictures_per_s`; `times_plain` and `times_earlier`, how many times those rows'; `off`, the largest difference from the
+store's exact integer levels (where they are the same, a float32's last bits); `same`, the share of values that round to
+them. `torch` and `MONAI` do not round to levels: in a training loop nobody would. MONAI's version stands in
 benchmarks/requirements.txt; without MONAI its row is left out.
 
+    earlier            PatchDataset of the commit whose files lie in FOLDER, in a DataLoader of batch_size 50
     plain              one patch at a time from HDF5, rendered by torch operations, collated: what PatchDataset once was
     items              PatchDataset in a DataLoader of batch_size 50
     batches            PatchDataset in a DataLoader of whole batches
@@ -22,9 +23,13 @@ benchmarks/requirements.txt; without MONAI its row is left out.
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +38,44 @@ import torch.nn.functional as F
 from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from ctpatch import open_store
-from ctpatch.patches.fused import network_input
+from ctpatch.patches.render import network_input
 from ctpatch.store import IMAGENET, SplitView
 from ctpatch.store import Rendering as Constants
 from mtltrain.data import PatchDataset, Rendering
 
 BATCH = 50
 MEAN, STD = (torch.tensor(values)[:, None, None] for values in IMAGENET)
+
+EARLIER = """
+import json, sys, time, torch
+from torch.utils.data import DataLoader
+from ctpatch.store import open_store
+from mtltrain.data import PatchDataset
+torch.set_num_threads(1)
+with open_store(sys.argv[1]) as store:
+    loader = DataLoader(PatchDataset(store, "train"), int(sys.argv[2]), sampler=json.loads(sys.argv[3]))
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in loader:
+            pass
+        print(time.perf_counter() - start, flush=True)
+"""
+
+
+class Earlier:
+    """Another commit's loader in a process of its own: called, the seconds that it takes."""
+
+    def __init__(self, folder: Path, store: Path, order: list[int]):
+        words = [sys.executable, "-c", EARLIER, str(store.absolute()), str(BATCH), json.dumps(order)]
+        environment = {**os.environ, "PYTHONPATH": str(folder.absolute())}
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=folder, env=environment)
+        self()  # imports, and what is done once
+
+    def __call__(self) -> float:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        return float(self.process.stdout.readline())
 
 
 class Plain(Dataset):
@@ -120,6 +156,7 @@ def difference(batch: torch.Tensor, exact: torch.Tensor) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", type=Path)
+    parser.add_argument("--against", type=Path, help="the earlier commit's files")
     parser.add_argument("--batches", type=int, default=8, help="per round and row")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
@@ -131,15 +168,18 @@ def main() -> None:
         by = Rendering.of(store.windows)
         exact = by.levels(torch.from_numpy(part.hu[order[:BATCH]]))
         found = {name: difference(torch.as_tensor(next(iter(make()))), exact) for name, make in ways.items()}
-        taken = {name: [] for name in ways}
+        timed = {name: partial(seconds, make) for name, make in ways.items()}
+        if args.against:
+            timed["earlier"] = Earlier(args.against, args.store, order)
+        taken = {name: [] for name in timed}
         for _ in range(args.rounds):
-            for name, make in ways.items():
-                taken[name].append(len(order) / seconds(make))
-        plain = statistics.median(taken["plain"])
-        for name, rates in taken.items():
-            rate = statistics.median(rates)
-            line = {"row": name, "pictures_per_s": round(rate), "times_plain": round(rate / plain, 2), **found[name]}
-            print(json.dumps(line), flush=True)
+            for name, spent in timed.items():
+                taken[name].append(len(order) / spent())
+        rates = {name: statistics.median(each) for name, each in taken.items()}
+        for name, rate in rates.items():
+            others = [other for other in ("earlier", "plain") if other in rates]
+            times = {f"times_{other}": round(rate / rates[other], 2) for other in others}
+            print(json.dumps({"row": name, "pictures_per_s": round(rate), **times, **found.get(name, {})}), flush=True)
 
 
 if __name__ == "__main__":

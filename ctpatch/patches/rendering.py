@@ -1,8 +1,9 @@
-"""What turns HU into a network's input: the constants of `render`'s exact integers, and the channels' normalisation.
+"""What turns HU into pictures: the constants of their exact levels, and a network's normalisation of the channels.
 
-Whoever renders for a network, by whatever means (`fused` on a CPU, tensors on a GPU), takes them from here. Each level
-is floor((scale · t + divisor / 2) / divisor), t = clip(X − low, 0, width), X = 196 · (upsampled HU): `render`'s formula
-in lowest terms. All of these are whole numbers that `dtype` holds, so one correctly rounded division gives the level.
+Whoever renders, by whatever means (`render` on a CPU, tensors on a GPU), takes them from here. Each level is
+floor((scale · t + divisor / 2) / divisor), t = clip(X − low, 0, width), X = 196 · (upsampled HU): the design's
+(510 t + width) // (2 width) in lowest terms. All of these are whole numbers that `low`'s dtype holds, so one correctly
+rounded division gives the level.
 """
 
 from __future__ import annotations
@@ -73,14 +74,6 @@ class Rendering:
         mean, std = np.array(channels(normalisation), np.float32)
         gain, offset = np.float32(1) / (np.float32(255) * std), mean / std
         return cls(*taps(), low, width, scale, divisor, gain, offset)
-
-
-def checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Patches (N, 64, 64) as the kernels take them; a ValueError where they are of another shape."""
-    hu = np.ascontiguousarray(hu, dtype=np.int16)
-    if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
-        raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
-    return hu
 
 
 def taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -63,10 +63,10 @@ def sampler(image: Image, planes: Planes, spacing: float) -> Sampler:
 
     def sample(some: slice) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
         places = [each[some] for each in pixels]
-        values = np.empty((len(places[0]), SIZE, SIZE), np.float32)
+        values = np.empty((len(places[0]), SIZE, SIZE), np.int16)
         outside = np.zeros(len(values), np.int64)
         _sample(*around, *places, values, outside)
-        return np.rint(values).astype(np.int16), outside
+        return values, outside
 
     return sample
 
@@ -143,7 +143,7 @@ def _sample_inside(hu, corner, offsets, scale, start, column, row, values):  # t
             x, y = (px - x0) * scale[0] - corner[1], (py - y0) * scale[1] - corner[0]
             i, j = int(x), int(y)
             lower = _between(hu, k, i, j, x - i, y - j)
-            values[a, b] = (1.0 - w) * lower + w * _between(hu, k + 1, i, j, x - i, y - j)
+            values[a, b] = np.rint(np.float32((1.0 - w) * lower + w * _between(hu, k + 1, i, j, x - i, y - j)))
 
 
 @compiled()
@@ -170,7 +170,7 @@ def _sample_anywhere(hu, corner, shape, offsets, ends, scale, start, column, row
             above = w <= TIE or (begin <= x1 <= right and begin <= y1 <= bottom)
             if low <= pz <= high and below and above:
                 lower = _bilinear(hu, k, corner, x, y)
-                values[a, b] = (1.0 - w) * lower + w * _bilinear(hu, k + 1, corner, x1, y1)
+                values[a, b] = np.rint(np.float32((1.0 - w) * lower + w * _bilinear(hu, k + 1, corner, x1, y1)))
             else:
                 values[a, b] = AIR
                 missed += 1

@@ -17,7 +17,7 @@ def rendering(windows: tuple[tuple[int, int], ...], normalisation: Normalisation
 
 
 def network_input(hu: NDArray[np.int16], by: Rendering, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-    """Patches rendered and normalised; see `ctpatch.patches.fused.network_input`."""
-    from ..patches import fused  # numba, which those who read only HU need not wait for
+    """Patches rendered and normalised; see `ctpatch.patches.render.network_input`."""
+    from ..patches import render  # numba, which those who read only HU need not wait for
 
-    return fused.network_input(hu, by, out)
+    return render.network_input(hu, by, out)

@@ -204,7 +204,10 @@ class StoreWriter:
             with writing(self.path.name):
                 self._disk.check()
                 self._disk.close()
-                _seal(self._temporary)
+                with ThreadPoolExecutor(1) as thread:  # the disk writes while the digest is made, and then little more
+                    flushed = thread.submit(sync, self._temporary)
+                    _seal(self._temporary)
+                    flushed.result()
                 sync(self._temporary)
                 os.replace(self._temporary, self.path)
         except BaseException:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ctpatch import InputError, StoreWriter, open_store
-from ctpatch.patches.fused import network_input
+from ctpatch.patches.render import network_input
 from ctpatch.patches.rendering import IMAGENET, Rendering
 
 WINDOWS = [(-800, -200), (-200, 400), (-1000, 400)]

@@ -71,13 +71,15 @@ def exact_upsampling(patches):
     return weights @ patches.astype(np.int64) @ weights.T
 
 
-def test_whole_patch_is_the_integer_formula():
-    patch = np.random.default_rng(0).integers(-1024, 1500, (64, 64)).astype(np.int16)
-    x = exact_upsampling(patch)
+def test_whole_patches_are_the_integer_formula():
+    """At 98 of 100 of the 274,401 places of the widest window, the ends among them."""
+    patches = np.random.default_rng(0).integers(-1100, 500, (80, 64, 64)).astype(np.int16)
+    x, rgb = exact_upsampling(patches), render(patches)
     for channel, (low, high) in enumerate(WINDOWS):
         t = np.clip(x - 196 * low, 0, 196 * (high - low))
         wanted = (510 * t + 196 * (high - low)) // (392 * (high - low))
-        np.testing.assert_array_equal(render(patch[None])[0, :, :, channel], wanted)
+        np.testing.assert_array_equal(rgb[..., channel], wanted)
+    assert len(np.unique(t)) > 0.98 * (196 * (high - low) + 1)
 
 
 def test_levels_at_the_windows_ends():

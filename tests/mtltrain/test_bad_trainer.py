@@ -418,7 +418,7 @@ def test_153_out_of_memory_for_real(tmp_path):
     store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
     words = ["fit", str(store), "--arch", "stl-ri", "--batch-size", "400", "--device", "cpu"]
     script = (
-        "import resource, sys, torch, torchvision, pandas, mtltrain.folder, ctpatch.patches.fused\n"
+        "import resource, sys, torch, torchvision, pandas, mtltrain.folder, ctpatch.patches.render\n"
         "from mtltrain.cli import main\n"
         "torch.set_num_threads(1)\n"
         "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
