@@ -102,7 +102,7 @@ def calls(manifest, plain, tmp_path_factory):
 
 def test_all_kinds_of_calls_are_among_them(calls):
     assert {*CALLS, "write", "truncate"} == set(calls)
-    assert calls.count("fsync") == 4 + 1 + 1  # three lesions and the plan, the store, its folder
+    assert calls.count("fsync") == 4 + 2 + 1  # three lesions and the plan, the store twice, its folder
     assert calls.count("replace") == 4 + 1
     assert calls.count("write") > 60
 
