@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..dicom.dataset import uid_of
@@ -19,6 +20,7 @@ _PREAMBLE = 132
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"7z\xbc\xaf", b"\x28\xb5\x2f\xfd")
 _SHOWN = 4
 """Series that a message lists."""
+State = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,23 @@ class Folder:
 def read_folder(path: Path) -> Folder:
     """Read the headers of all files below `path`; what is not a CT image is counted, never read as one.
 
+    The last folder is kept, and read again where a file of it has changed: lesions of one patient follow each other, and
+    where all patients lie in one folder it would be read for each of them.
+
     Raises
     ------
     InputError
         When a file or folder is unreadable or cut off, or there is no CT image.
     """
+    return _read_folder(path, tuple(map(_state, _files(path))))
+
+
+@lru_cache(maxsize=1)
+def _read_folder(path: Path, files: tuple[tuple[Path, State], ...]) -> Folder:
     series: dict[str, list[Header]] = {}
     others = []
     kinds: Counter[str] = Counter()
-    for file in _files(path):
+    for file, _ in files:
         header = read_header(file)
         if header is None or header.text("SOPClassUID") not in (CT_IMAGE, *ENHANCED_CT):
             others.append(file)
@@ -127,6 +137,15 @@ def _files(path: Path) -> list[Path]:
     # a pipe would hang; a broken link may have been a slice, and is refused when it is opened
     kept = (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
     return sorted(kept, key=lambda file: file.parts)  # as paths are sorted, but each is taken apart once
+
+
+def _state(file: Path) -> tuple[Path, State]:
+    """A file and what changes with its content; nothing of one that is not there."""
+    try:
+        status = file.stat()
+    except OSError:
+        return file, ()
+    return file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def _refuse_folder(error: OSError) -> None:

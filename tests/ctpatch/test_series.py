@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ctpatch.errors import InputError
+from ctpatch.images import folder
 from ctpatch.images.image import Box
 from ctpatch.images.series import CTSeries, choose_series, read_folder, read_series
 
@@ -73,6 +74,32 @@ def test_a_folder_is_read_with_its_subfolders(mixed: Any) -> None:
     read = read_folder(folder)
     assert read.others == 2
     assert {uid: len(headers) for uid, headers in read.series.items()} == {a.series_uid: 3, b.series_uid: 3}
+
+
+def test_a_folder_is_read_once_until_a_file_of_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    really = folder.read_header
+    monkeypatch.setattr(folder, "read_header", lambda path: [really(path), read.append(path.name)][0])
+
+    def names() -> list[str]:
+        """The descriptions of the series, after reading what has to be read."""
+        read.clear()
+        series = read_folder(tmp_path).series.values()
+        return sorted(header.text("SeriesDescription") for headers in series for header in headers)
+
+    synthetic.write_series(tmp_path, np.zeros((3, 4, 5)))
+    first = names()
+    assert (len(first), len(read)) == (3, 3)
+    assert (names(), read) == (first, [])
+    last = sorted(tmp_path.glob("*.dcm"))[-1]
+    ds = pydicom.dcmread(last)
+    ds.SeriesDescription = "another"
+    ds.save_as(last)
+    assert (names(), len(read)) == (sorted([*first[:2], "another"]), 3)
+    last.rename(last.with_name("moved.dcm"))
+    assert (len(names()), len(read)) == (3, 3)
+    (tmp_path / "moved.dcm").unlink()
+    assert (len(names()), len(read)) == (2, 2)
 
 
 def test_what_chooses_a_series_and_what_it_says(mixed: Any) -> None:
