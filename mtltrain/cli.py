@@ -221,11 +221,17 @@ def _folder(out: Path) -> Path:
 
 def _tasks(given: Sequence[str], store: Path) -> dict[str, float | None]:
     """Characteristics and their weights in the words of --tasks, some of which may be names with an equals sign."""
-    if not any("=" in text for text in given):
-        return dict.fromkeys(given)
-    with open_store(store) as opened:
-        names = set(opened.aux_levels)
-    return dict((text, None) if text in names or "=" not in text else _weighted(text) for text in given)
+    names = set()
+    if any("=" in text for text in given):
+        with open_store(store) as opened:
+            names = set(opened.aux_levels)
+    tasks: dict[str, float | None] = {}
+    for text in given:
+        name, weight = (text, None) if text in names or "=" not in text else _weighted(text)
+        if name in tasks:
+            raise InputError(f"--tasks names {name} twice", "name it once")
+        tasks[name] = weight
+    return tasks
 
 
 def _weighted(text: str) -> tuple[str, float]:
@@ -245,7 +251,3 @@ def _number(kind: Callable[[str], float], least: float, most: float | None = Non
         return value
 
     return number
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -35,8 +35,8 @@ class Folder:
 def read_folder(path: Path) -> Folder:
     """Read the headers of all files below `path`; what is not a CT image is counted, never read as one.
 
-    The last folder is kept, and read again where a file of it has changed: lesions of one patient follow each other, and
-    where all patients lie in one folder it would be read for each of them.
+    The last folder is kept, and read again where a file of it has changed: lesions of one patient follow each other,
+    and where all patients lie in one folder it would be read for each of them.
 
     Raises
     ------

@@ -10,7 +10,7 @@ ORDER = [
     *("data", "cohort", "tasks", "weights", "checkpoints", "backbones", "models", "metrics", "clinical", "device"),
     *("graph", "fit"),
     *("files", "scores", "compare", "tables", "attention", "confusion", "figures", "cases", "report", "cards"),
-    *("pool", "external", "folder", "cli"),
+    *("pool", "external", "folder", "cli", "__main__"),
 ]
 """Each imports only what stands before it, and from the package itself its settings and version."""
 

@@ -127,6 +127,10 @@ def test_characteristics_with_an_equals_sign(tmp_path, capsys):
     capsys.readouterr()
     assert main([*call, "--tasks", "ratio=2=x"]) == 2
     assert capsys.readouterr().err == "mtltrain: --tasks ratio=2=x: 'x' is no weight of 0 or more. Do: say NAME=W.\n"
+    for words in (["ratio", "ratio"], ["ratio=1", "ratio=0.5"], ["ratio=2", "ratio=2=1"]):
+        assert main([*call, "--tasks", *words]) == 2
+        name = "ratio=2" if words[0] == "ratio=2" else "ratio"
+        assert capsys.readouterr().err == f"mtltrain: --tasks names {name} twice. Do: name it once.\n"
 
 
 def test_results_cannot_be_written(store, tmp_path, capsys):

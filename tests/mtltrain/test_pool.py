@@ -114,7 +114,7 @@ def test_a_reader_that_has_enough(folds, tmp_path, unbuffered):
     call = ["compare", *map(str, folds), "--pool", "--out", str(tmp_path / "pooled")]
     environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     done = subprocess.run(
-        [sys.executable, "-m", "mtltrain.cli", *call], stdout=writer, stderr=subprocess.PIPE, env=environment
+        [sys.executable, "-m", "mtltrain", *call], stdout=writer, stderr=subprocess.PIPE, env=environment
     )
     os.close(writer)
     assert (done.returncode, done.stderr) == (1, b"")
