@@ -94,11 +94,6 @@ def describe(stack: SliceStack) -> str:
     return f"{size} of {stack.spacing[1]:.8g} × {stack.spacing[0]:.8g} × {between} mm at ({origin}) along ({direction})"
 
 
-def bounding_roi(name: str, voxels: Mask, first_slice: int = 0, notes: tuple[str, ...] = ()) -> VoxelROI:
-    """The True voxels, of which there must be one, of whole slices from `first_slice` on."""
-    return placed_roi(name, voxels, Place(first_slice, 0, 0, 0.0), notes)
-
-
 def within(voxels: Mask, place: Place, stack: SliceStack) -> bool:
     """Whether the True voxels, of which there must be one, all lie in the image."""
     ends = zip(_bounds(voxels), (place.slice, place.row, place.column), (len(stack), *stack.shape), strict=True)
@@ -109,7 +104,7 @@ def placed_roi(name: str, voxels: Mask, place: Place, notes: tuple[str, ...] = (
     """The True voxels, of which there must be one, where they lie in the image."""
     box = _bounds(voxels)
     corner = (place.slice + box[0].start, place.row + box[1].start, place.column + box[2].start)
-    return VoxelROI(name, corner, voxels[box].copy(), notes=(*place.notes, *notes))
+    return VoxelROI(name, corner, voxels[box].copy(), notes=(*notes, *place.notes))
 
 
 def resampled_roi(
@@ -129,7 +124,7 @@ def resampled_roi(
             f"none of its {before:.4g} mm³ reaches a voxel of the image", "check that mask and image belong together"
         )
     note = f"mask resampled to the image's grid by nearest voxel: {before:.4g} mm³ became {after:.4g} mm³"
-    return bounding_roi(name, placed, notes=(*notes, note))
+    return placed_roi(name, placed, Place(0, 0, 0, 0.0), (*notes, note))
 
 
 def volume_mm3(voxels: Mask, stack: SliceStack) -> float:

@@ -24,8 +24,8 @@ from .resample import (
     DIRECTION_TOLERANCE,
     Mask,
     Place,
-    bounding_roi,
     off_grid,
+    placed_roi,
     resampled_roi,
     slice_corners,
     wrong_grid,
@@ -71,8 +71,8 @@ class SegFile:
                 notes += (f"fractional segmentation: voxels of at least {FRACTION:g} are in",)
             problem = _misfit([frame for frame, _ in shown], image.stack)
             if isinstance(problem, float):
-                notes += Place(0, 0, 0, problem).notes
-                return bounding_roi(label or str(number), *_on_slices(shown, image.stack), notes)
+                voxels, first = _on_slices(shown, image.stack)
+                return placed_roi(label or str(number), voxels, Place(first, 0, 0, problem), notes)
             if "resample" not in accept:
                 raise problem
             return resampled_roi(label or str(number), *_dense(shown), image.stack, notes)
