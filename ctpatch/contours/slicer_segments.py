@@ -35,7 +35,7 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
     if not path.name.lower().endswith((".nrrd", ".nhdr")):
         return ()
     told: dict[int, dict[str, str]] = {}
-    for number, what, value in _KEY.findall(nrrd_header(path)):
+    for number, what, value in _KEY.findall(nrrd_header(path)[0]):
         told.setdefault(int(number), {})[what] = value
     segments = tuple(_segment(keys, path) for _, keys in sorted(told.items()) if "Name" in keys)
     places = [(segment.layer, segment.label) for segment in segments]

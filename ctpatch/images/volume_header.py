@@ -177,18 +177,8 @@ _EARLY = rf"^[^=:\n]*[=:][ \t]*{_NUMBER}[ \t]+{_NUMBER}(?=[\s\S]*^[ \t]*NDims)" 
 _TYPES = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
 
 
-def nrrd_header(path: Path) -> str:
-    """The text of an NRRD's header.
-
-    Raises
-    ------
-    InputError
-        When it is none.
-    """
-    return _nrrd_text(path)[0]
-
-
-def _nrrd_text(path: Path) -> tuple[str, int]:
+def nrrd_header(path: Path) -> tuple[str, int]:
+    """The text of an NRRD's header, and its length in bytes; an `InputError` when it is none."""
     text, end = _text(path, r"\r?\n\r?\n", f"{_CONTROL}|{_LONG_FIELD}")
     if not text.startswith("NRRD000"):
         raise InputError("not an NRRD header", COPY_AGAIN, kind="damaged")
@@ -200,7 +190,7 @@ def read_nrrd(path: Path) -> Layout:
 
     3D Slicer keeps segments that overlap in layers: values of each voxel, along a first axis of kind list.
     """
-    text, end = _nrrd_text(path)
+    text, end = nrrd_header(path)
     pairs = re.findall(r"^([^#:\n]+):(?!=)(.*)$", text, re.M)
     named = [(key.strip().lower(), value) for key, value in pairs]
     layers = _layers(dict(named))
