@@ -139,7 +139,13 @@ def planes_of_slices(
     InputError
         As `contour_planes` and `assign_planes`; and when a slice is missing, unless the row accepts `gaps`.
     """
-    present, missing = _in_gaps(contour_planes(roi, stack), stack, accepted=gaps)
+    planes = contour_planes(roi, stack)
+    missing = [(plane.z, gap) for gap in find_gaps(stack.positions) for plane in planes if gap.misses(plane.z)]
+    if missing and not gaps:
+        _, gap = missing[0]
+        raise InputError(f"{gap} where a contour lies", gap.do, kind="gap")
+    absent = {z for z, _ in missing}
+    present = [plane for plane in planes if plane.z not in absent]
     return *assign_planes(present, stack), [gap for _, gap in missing]
 
 
@@ -168,24 +174,6 @@ def contour_planes(roi: DrawnROI, stack: SliceStack) -> tuple[ContourPlane, ...]
     starts = [i for i, (z, _) in enumerate(placed) if i == 0 or z - placed[i - 1][0] > tolerance]
     groups = [placed[a:b] for a, b in zip(starts, [*starts[1:], len(placed)], strict=True)]
     return tuple(ContourPlane(float(np.mean([z for z, _ in g])), tuple(c for _, c in g)) for g in groups)
-
-
-def _in_gaps(
-    planes: Sequence[ContourPlane], stack: SliceStack, *, accepted: bool
-) -> tuple[list[ContourPlane], list[tuple[float, Gap]]]:
-    """The planes that have a slice to lie on, and position and gap of those whose slice is missing.
-
-    Raises
-    ------
-    InputError
-        When there are such and the row does not accept that.
-    """
-    missing = [(plane.z, gap) for gap in find_gaps(stack.positions) for plane in planes if gap.misses(plane.z)]
-    if missing and not accepted:
-        _, gap = missing[0]
-        raise InputError(f"{gap} where a contour lies", gap.do, kind="gap")
-    absent = {z for z, _ in missing}
-    return [plane for plane in planes if plane.z not in absent], missing
 
 
 def assign_planes(planes: Sequence[ContourPlane], stack: SliceStack) -> tuple[dict[int, ContourPlane], list[float]]:
