@@ -78,7 +78,9 @@ def plan_read(row: Row, image: Image, roi: DrawnROI | VoxelROI | None, recipe: R
         planes = center_plane(_inside(image.stack, np.array(marked), row))
     else:
         assert roi is not None
-        mask, lattice, notes = _locate(roi, image, row, recipe)
+        with located(row.mask or ""):
+            mask = mask_on_image(roi, image, row.accept)
+        lattice, notes = lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
         planes = _place(lattice, row, recipe)
     notes += tuple(_check_reach(image, planes, lattice, row, recipe))
     return LesionPlan(row, image, mask, planes, _said_once(image.notes + notes, image.stack))
@@ -187,14 +189,6 @@ def _inside(stack: SliceStack, center: Floats, row: Row) -> Floats:
         shown = " ".join(f"{v:g}" for v in center)
         raise InputError(f"the centre {shown} mm lies outside the image", "give x y z in mm, DICOM LPS", row.image)
     return point
-
-
-def _locate(
-    roi: DrawnROI | VoxelROI, image: Image, row: Row, recipe: Recipe
-) -> tuple[VoxelROI, LesionLattice, tuple[str, ...]]:
-    with located(row.mask or ""):
-        mask = mask_on_image(roi, image, row.accept)
-    return mask, lesion_lattice(mask, image.stack, recipe.spacing_mm), mask.notes
 
 
 def _place(lattice: LesionLattice, row: Row, recipe: Recipe) -> Planes:
