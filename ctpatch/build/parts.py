@@ -170,18 +170,24 @@ class PartsFolder:
             raise InputError("the folder of finished lesions is a link", "remove the link", path.name)
         with writing(path.name):
             path.mkdir(mode=0o700, exist_ok=True)
-            self._lock = self._hold(dict(plan), locked)
+            self._lock = self._locked(dict(plan), needed=locked)
+            try:
+                self._prepare(dict(plan))
+            except BaseException:
+                self.release()
+                raise
             self.before = frozenset(part.name for part in path.glob("*.part"))
 
-    def _hold(self, plan: dict[str, Any], locked: bool) -> IO[bytes]:
+    def _locked(self, plan: dict[str, Any], *, needed: bool) -> IO[bytes]:
         """The open lock file, when the folder is this build's."""
-        file = _locked(self.path / "lock", needed=locked)
-        try:
-            self._prepare(plan)
-        except BaseException:
-            unlock(file)
-            raise
-        return file
+        file = lock(self.path / "lock", needed=needed)
+        if file is not None:
+            return file
+        with contextlib.suppress(FileNotFoundError):  # the other build has ended meanwhile
+            if shards := lock(self.path / "lock", shared=True):
+                unlock(shards)
+                raise InputError("shards of this store are at work", "wait until all have ended", self.path.name)
+        raise InputError("another build is writing this store", "wait for it, or give another --out", self.path.name)
 
     def _prepare(self, plan: dict[str, Any]) -> None:
         """Clear up after builds that were killed, and see whether what they finished is of this plan."""
@@ -189,9 +195,6 @@ class PartsFolder:
             leftover.unlink(missing_ok=True)
         for removed in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.tmp"):
             shutil.rmtree(removed, ignore_errors=True)
-        self._check_plan(plan)
-
-    def _check_plan(self, plan: dict[str, Any]) -> None:
         before, lesions = self._plan(), list(self.path.glob("*.part"))
         if not before or not lesions:
             # Lesions without a readable plan may be anything's: left by a removal that was interrupted, say.
@@ -290,14 +293,3 @@ def _told_of_file(path: str) -> str:
         raise
     told = f"{os.path.basename(path)}\0{status.st_size}\0{status.st_mtime_ns}"
     return told if stat.S_ISREG(status.st_mode) else ""
-
-
-def _locked(path: Path, *, needed: bool) -> IO[bytes]:
-    file = lock(path, needed=needed)
-    if file is not None:
-        return file
-    with contextlib.suppress(FileNotFoundError):  # the other build has ended meanwhile
-        if shards := lock(path, shared=True):
-            unlock(shards)
-            raise InputError("shards of this store are at work", "wait until all have ended", path.parent.name)
-    raise InputError("another build is writing this store", "wait for it, or give another --out", path.parent.name)

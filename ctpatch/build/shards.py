@@ -80,30 +80,21 @@ class SharedParts(PartsFolder):
     removes it.
     """
 
-    def _hold(self, plan: dict[str, Any], locked: bool) -> IO[bytes]:
-        if locked and (alone := lock(self.path / "lock")):
+    def _locked(self, plan: dict[str, Any], *, needed: bool) -> IO[bytes]:
+        if needed and (alone := lock(self.path / "lock")):
             try:
-                self._prepare(plan)
+                super()._prepare(plan)
             finally:
                 unlock(alone)
-        file = self._join(locked)
-        try:
-            self._agree(plan)
-        except BaseException:
-            unlock(file)
-            raise
-        return file
-
-    def _join(self, locked: bool) -> IO[bytes]:
         end = time.monotonic() + STARTING_S
-        while (file := lock(self.path / "lock", needed=locked, shared=True)) is None:
+        while (file := lock(self.path / "lock", needed=needed, shared=True)) is None:
             if time.monotonic() > end:
                 do = "wait for it, or give another --out"
                 raise InputError("a build is writing this store", do, self.path.name)
             time.sleep(0.05)
         return file
 
-    def _agree(self, plan: dict[str, Any]) -> None:
+    def _prepare(self, plan: dict[str, Any]) -> None:
         """Go on under the plan that is there, also before a lesion is finished: others are at work on theirs."""
         before = self._plan()
         if before:
