@@ -102,7 +102,8 @@ class Assembly:
             return
         refused = skippable(problem, row, self.manifest.path, self.options)
         self.skipped.append(refused)
-        self.writer.skip(row.patient_id, row.lesion_id, _reason(refused))
+        reason = public(f"{refused.found}. Do: {refused.do}.")  # in a store there is no path, name or UID
+        self.writer.skip(row.patient_id, row.lesion_id, reason)
 
     def finish(self) -> BuildResult:
         """Complete the store.
@@ -206,11 +207,6 @@ def place_problem(problem: CtpatchError, row: Row, manifest_path: Path) -> Ctpat
         return problem
     root = manifest_path.absolute().parent
     return problem.at(patient=row.patient_id, row=row.line, where=row.image, root=root)
-
-
-def _reason(problem: InputError) -> str:
-    """Why a lesion was left out, as it may stand in a store: no path, name or UID."""
-    return public(f"{problem.found}. Do: {problem.do}.")
 
 
 def _special(row: Row, lossy: bool) -> dict[str, Any]:

@@ -116,8 +116,9 @@ def _open(
     manifest = read_manifest(manifest_path)
     rows = split_rows(manifest, options.recipe.seed, options.fold)
     _check_out(out)
-    place, plan = parts_folder(manifest_path, out, options), _plan(manifest, options)
-    return manifest, rows, folder(place, plan, locked=options.lock)
+    # beside the store, or for folds, which share them, beside the first store
+    place = out.with_name(f"{manifest_path.stem}.folds.parts" if options.fold else f"{out.name}.parts")
+    return manifest, rows, folder(place, _plan(manifest, options), locked=options.lock)
 
 
 def _check_out(out: Path) -> None:
@@ -141,11 +142,6 @@ def split_rows(manifest: Manifest, seed: int, fold: tuple[int, int] | None) -> t
     """Rows with their splits: the manifest's own, or assigned."""
     with located(manifest.path.name):
         return manifest.rows if manifest.has_split and not fold else assign_splits(manifest.rows, seed=seed, fold=fold)
-
-
-def parts_folder(manifest_path: Path, out: Path, options: BuildOptions) -> Path:
-    """Where finished lesions lie: beside the store, or for folds, which share them, beside the first store."""
-    return out.with_name(f"{manifest_path.stem}.folds.parts" if options.fold else f"{out.name}.parts")
 
 
 def _plan(manifest: Manifest, options: BuildOptions) -> dict[str, Any]:
