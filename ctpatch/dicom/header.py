@@ -312,12 +312,9 @@ def _value(keyword: str, vr: bytes, raw: bytes, order: Literal["little", "big"] 
         return _PRESENT
     if keyword in _BINARY:
         return int.from_bytes(raw, order) if len(raw) == 2 else f"of {len(raw)} bytes" if raw else ""
-    return decimal_text(raw) if keyword in _DECIMAL else _text(raw)
-
-
-def decimal_text(raw: bytes) -> str:
-    """Decimal numbers without their padding, which is at most one NUL: more have overwritten digits."""
-    return raw.decode("latin-1").removesuffix("\0").strip(" ")
+    if keyword in _DECIMAL:  # their padding is at most one NUL: more have overwritten digits
+        return raw.decode("latin-1").removesuffix("\0").strip(" ")
+    return _text(raw)
 
 
 def _text(raw: bytes) -> str:

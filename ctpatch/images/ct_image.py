@@ -154,7 +154,8 @@ class Slice:
     def _containers(self, rows: tuple[int, int]) -> NDArray[Any]:
         size = self.format.allocated // 8
         if self.header.transfer_syntax not in _RAW or self.header.pixels == (-1, -1):
-            return self._decoded()[slice(*rows)]
+            (decoded,) = decode(self.path, self.header.transfer_syntax, self.shape, [self.frame])
+            return decoded.astype(f"<i{size}").view(f"<u{size}")[slice(*rows)]
         assert self.header.pixels is not None
         stride = self.shape[1] * size
         start = self.header.pixels[0] + (self.frame * self.shape[0] + rows[0]) * stride
@@ -164,10 +165,6 @@ class Slice:
         if len(raw) != count:
             raise InputError("pixel data is cut off", "copy the file again", self.path)
         return native_frame(raw, self.format.allocated, (rows[1] - rows[0], self.shape[1]))
-
-    def _decoded(self) -> NDArray[Any]:
-        (decoded,) = decode(self.path, self.header.transfer_syntax, self.shape, [self.frame])
-        return decoded.astype(f"<i{self.format.allocated // 8}").view(f"<u{self.format.allocated // 8}")
 
 
 @lru_cache
