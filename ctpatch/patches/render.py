@@ -9,7 +9,6 @@ levels at an edge. `rendering` has the formula of the levels, whose numbers a fl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..compiled import compiled
 from ..recipe import RENDERED_SIZE, SIZE, WINDOWS
-from .rendering import PARTS, Rendering
+from .rendering import PARTS, Rendering, rendering_by
 
 
 def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -35,7 +34,7 @@ def render(hu: NDArray[np.int16]) -> NDArray[np.uint8]:
     """
     hu = _checked(hu)
     rgb = np.empty((len(hu), RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
-    _render(hu, *_constants(_by_windows()), rgb)
+    _render(hu, *_constants(rendering_by(WINDOWS)), rgb)
     return rgb
 
 
@@ -44,7 +43,7 @@ def rendered(hu: NDArray[np.int16]) -> Iterator[NDArray[np.uint8]]:
 
     A picture that is hashed or compressed at once is still in the processor's cache.
     """
-    hu, constants = _checked(hu), _constants(_by_windows())
+    hu, constants = _checked(hu), _constants(rendering_by(WINDOWS))
     rgb = np.empty((1, RENDERED_SIZE, RENDERED_SIZE, 3), np.uint8)
     for n in range(len(hu)):
         _render(hu[n : n + 1], *constants, rgb)
@@ -90,11 +89,6 @@ def _checked(hu: NDArray[np.int16]) -> NDArray[np.int16]:
     if hu.ndim != 3 or hu.shape[1:] != (SIZE, SIZE):
         raise ValueError(f"patches must be (N, {SIZE}, {SIZE}), not {hu.shape}")
     return hu
-
-
-@cache
-def _by_windows() -> Rendering:
-    return Rendering.of(WINDOWS)
 
 
 def _constants(by: Rendering) -> tuple[NDArray[Any], ...]:

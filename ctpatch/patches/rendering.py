@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,12 @@ class Rendering:
         mean, std = np.array(channels(normalisation), np.float32)
         gain, offset = np.float32(1) / (np.float32(255) * std), mean / std
         return cls(*taps(), low, width, scale, divisor, gain, offset)
+
+
+@lru_cache
+def rendering_by(windows: tuple[tuple[int, int], ...], normalisation: Normalisation = IMAGENET) -> Rendering:
+    """`Rendering.of` these, made once; both have to be tuples."""
+    return Rendering.of(windows, normalisation)
 
 
 def taps() -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ..patches.rendering import Normalisation, Rendering
-
-
-@lru_cache
-def rendering(windows: tuple[tuple[int, int], ...], normalisation: Normalisation) -> Rendering:
-    """`Rendering.of` these, made once; both have to be tuples."""
-    return Rendering.of(windows, normalisation)
+from ..patches.rendering import Rendering
 
 
 def network_input(hu: NDArray[np.int16], by: Rendering, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:

@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..patches.rendering import IMAGENET, Normalisation, channels
+from ..patches.rendering import IMAGENET, Normalisation, channels, rendering_by
 from . import schema
 from .chunks import fetch
-from .pictures import network_input, rendering
+from .pictures import network_input
 
 if TYPE_CHECKING:
     from .reader import PatchStore
@@ -67,7 +67,7 @@ class SplitView:
         rows = self.store.rows(f"{self.name}/hu")
         if normalisation is not IMAGENET:
             normalisation = channels(normalisation)
-        by = rendering(self._windows, normalisation)
+        by = rendering_by(self._windows, normalisation)
         if isinstance(index, int | np.integer) and not isinstance(index, bool):
             (row,) = _indices(np.array([index]), len(rows))
             return network_input(rows.read((int(row),)), by, None if out is None else out[None])[0]
