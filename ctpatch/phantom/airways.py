@@ -36,27 +36,15 @@ class Airway:
         canvas.paint(self.lumen, GAS_HU, within=within)
 
 
-@dataclass(frozen=True, eq=False)
-class Branch:
-    """A piece of a vessel."""
-
-    points: Floats
-    radii: Floats
-
-    @property
-    def vessel(self) -> Tube:
-        """As a shape."""
-        return Tube(self.points, self.radii)
-
-    def bronchus(self, beside: Floats) -> Airway:
-        """The bronchus that goes with it, on the side of the unit vector `beside`."""
-        inner = 0.62 * self.radii
-        return Airway(Tube(self.points + beside * (self.radii + inner + WALL_MM)[:, None], inner), WALL_MM, WALL_HU)
+def bronchus(vessel: Tube, beside: Floats) -> Airway:
+    """The bronchus that goes with a piece of a vessel, on the side of the unit vector `beside`."""
+    inner = 0.62 * vessel.radii
+    return Airway(Tube(vessel.points + beside * (vessel.radii + inner + WALL_MM)[:, None], inner), WALL_MM, WALL_HU)
 
 
 def grow(
     start: Floats, direction: Floats, radius: float, inside: Callable[[Floats], bool], rng: np.random.Generator
-) -> list[Branch]:
+) -> list[Tube]:
     """A tree from `start`: each piece bends a little and forks, one arm thicker than the other.
 
     It goes on where `inside` is true of a piece's end, and until it is `THINNEST_MM` thin.
@@ -71,7 +59,7 @@ def grow(
         turn, arms = across(bent, rng), rng.uniform((0.78, 0.5), (0.92, 0.72))
         if not inside(end):
             continue
-        branches.append(Branch(np.array([start, middle, end]), radius * np.array([1, 0.95, 0.88])))
+        branches.append(Tube(np.array([start, middle, end]), radius * np.array([1, 0.95, 0.88])))
         for arm, angle in zip(arms.tolist(), (0.35, -0.8), strict=True):
             if radius * arm > THINNEST_MM:
                 waiting.append((end, unit(bent + angle * turn), radius * arm))

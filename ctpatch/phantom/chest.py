@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..geometry import Floats
-from .airways import BRONCHUS_MM, GAS_HU, Airway, Branch, grow
+from .airways import BRONCHUS_MM, GAS_HU, Airway, bronchus, grow
 from .canvas import Canvas, Grain, Warp
 from .nodule import Nodule, make_nodule
 from .shapes import Ellipsoid, Plane, Shape, Tube, smooth_tube, sphere, unit
@@ -86,8 +86,8 @@ class Chest:
         near = lung + 3
         for vessel in self.vessels:
             canvas.paint(vessel, VESSEL_HU, within=near)
-        for bronchus in self.bronchi:
-            bronchus.paint(canvas, near)
+        for airway in self.bronchi:
+            airway.paint(canvas, near)
 
 
 def make_chest(level: Mapping[str, float], rng: np.random.Generator, own: np.random.Generator) -> Chest:
@@ -103,8 +103,8 @@ def make_chest(level: Mapping[str, float], rng: np.random.Generator, own: np.ran
         torso=torso,
         nodule=nodule,
         mediastinum=mediastinum,
-        vessels=tuple(branch.vessel for branch in branches),
-        bronchi=tuple(branch.bronchus(beside) for branch in branches[::2] if branch.radii[0] > BRONCHUS_MM),
+        vessels=tuple(branches),
+        bronchi=tuple(bronchus(branch, beside) for branch in branches[::2] if branch.radii[0] > BRONCHUS_MM),
         fissure=np.append(unit(np.array([0.15 * side, 0.75, 0.65]) + rng.normal(0, 0.1, 3)), rng.uniform(-35, 35)),
         lung_hu=float(LUNG_HU + rng.normal(0, 18)),
         warp=Warp.random(rng, (50, 120), 4.0),
@@ -124,14 +124,14 @@ def _place(torso: Torso, side: int, mediastinum: Mediastinum, rng: np.random.Gen
             return point
 
 
-def _vessels(torso: Torso, side: int, hilum: Floats, nodule: Nodule, rng: np.random.Generator) -> list[Branch]:
+def _vessels(torso: Torso, side: int, hilum: Floats, nodule: Nodule, rng: np.random.Generator) -> list[Tube]:
     width, depth = torso.room
 
     def inside(point: Floats) -> bool:
         x, y, z = point
         return bool(np.hypot(x / width, y / depth) < 0.95 and side * x > 24 and abs(z) < 60)
 
-    def free(branch: Branch) -> bool:
+    def free(branch: Tube) -> bool:
         nearest = np.linalg.norm(branch.points - nodule.centre, axis=1).min() - branch.radii[0] - nodule.radius
         return bool(nearest > FREE_MM or branch.radii[0] < THIN_MM)
 
