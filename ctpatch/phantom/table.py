@@ -85,7 +85,10 @@ class PhantomTable:
 
     def by_patient(self) -> dict[str, tuple[LesionRow, ...]]:
         """Rows of each patient by `lesion_id`; patients in the order of the file."""
-        return _group(self.rows)
+        patients: dict[str, list[LesionRow]] = {}
+        for row in self.rows:
+            patients.setdefault(row.patient_id, []).append(row)
+        return {patient: tuple(sorted(found, key=lambda row: row.lesion_id)) for patient, found in patients.items()}
 
     def levels(self, row: LesionRow, rng: np.random.Generator) -> dict[str, float]:
         """Level in 0..1 of what shapes the row's lesion; a blank or absent one is drawn at random."""
@@ -146,10 +149,11 @@ def read_table(path: Path) -> PhantomTable:
     rows = tuple(
         LesionRow(line, dict(zip(names, (cell.strip() for cell in cells), strict=True))) for line, cells in lines
     )
-    problems = [*_row_problems(rows, path), *_patient_problems(_group(rows), path)]
+    table = PhantomTable(tuple(header), rows)
+    problems = [*_row_problems(rows, path), *_patient_problems(table.by_patient(), path)]
     if problems:
         raise Problems(problems)
-    return PhantomTable(tuple(header), rows)
+    return table
 
 
 def write_table(path: Path, table: PhantomTable, places: Sequence[Sequence[str]]) -> Path:
@@ -248,13 +252,6 @@ def _patient_problems(patients: Mapping[str, Sequence[LesionRow]], path: Path) -
                 yield InputError(
                     f"{column} {', '.join(values)}: not distinct", "number the lesions", path, patient, last
                 )
-
-
-def _group(rows: Iterable[LesionRow]) -> dict[str, tuple[LesionRow, ...]]:
-    patients: dict[str, list[LesionRow]] = {}
-    for row in rows:
-        patients.setdefault(row.patient_id, []).append(row)
-    return {patient: tuple(sorted(found, key=lambda row: row.lesion_id)) for patient, found in patients.items()}
 
 
 def _pick(scale: Mapping[str, float], value: str, drawn: float) -> float:
