@@ -175,11 +175,7 @@ def _verify_store(path: Path) -> list[str]:
     # its own lock is of all processes (tqdm 4.70.1): a semaphore, left behind when this process is killed
     tqdm.set_lock(threading.RLock())
     with open_store(path) as store, tqdm(unit="B", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-
-        def advance(size: int) -> None:
-            bar.update(size)
-
-        return verify_store(store.file, advance)
+        return verify_store(store.file, bar.update)
 
 
 def _report(arguments: argparse.Namespace) -> int:

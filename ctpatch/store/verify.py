@@ -60,7 +60,7 @@ def check_layout(root: h5py.File, path: Path) -> None:
         raise InputError(problem, "use a store from ctpatch build or StoreWriter", path)
 
 
-def verify_store(root: h5py.File, progress: Callable[[int], None] = lambda size: None) -> list[str]:
+def verify_store(root: h5py.File, progress: Callable[[int], object] = lambda size: None) -> list[str]:
     """Read everything once and compare with the digests.
 
     Parameters
@@ -113,7 +113,7 @@ def _told(item: h5py.Group, name: str) -> Any:
         return None
 
 
-def _seal_problems(path: Path, progress: Callable[[int], None]) -> list[str]:
+def _seal_problems(path: Path, progress: Callable[[int], object]) -> list[str]:
     """Whether the file's bytes are those that were written, also where HDF5 does not look."""
     digest, left = hashlib.sha256(), path.stat().st_size - schema.SEAL_BYTES
     with open(path, "rb") as file:
@@ -125,7 +125,7 @@ def _seal_problems(path: Path, progress: Callable[[int], None]) -> list[str]:
     return [] if whole else ["the file's bytes are not those that were written"]
 
 
-def _digest(dataset: h5py.Dataset, progress: Callable[[int], None]) -> str:
+def _digest(dataset: h5py.Dataset, progress: Callable[[int], object]) -> str:
     digest = hashlib.sha256()
     rows = Rows(dataset)
     for piece in _inflated(rows) if rows.one_each else _slices(dataset):
