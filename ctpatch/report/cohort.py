@@ -15,7 +15,7 @@ from ..manifest import SPLITS
 from ..manifest.table import read_columns, records
 from ..store import PatchStore
 from .from_manifest import RowLook
-from .from_store import PatchesLook, PatchFacts
+from .from_store import PatchesLook
 
 UNLABELLED = "no label"
 UNITS = {
@@ -53,10 +53,12 @@ def measures(store: PatchStore, looked: Sequence[Looked], sites: Sequence[str] |
     table["label"] = table["label"].replace("", UNLABELLED)
     if sites is not None:
         table["site"] = [f"site {place}" if place else "unknown" for place in numbered(sites)]
-    told = any(one.row for one in looked)
-    found = (_from_row(one.row) if told else _from_patches(one.patches.facts) for one in looked)
-    table[["hu", "noise", "pixel_mm", "slice_mm"]] = np.array(list(found)).reshape(-1, 4)
     facts = [one.patches.facts for one in looked]
+    if any(one.row for one in looked):
+        found = [_from_row(one.row) for one in looked]
+    else:
+        found = [(fact.hu[1], fact.noise, np.nan, np.nan) for fact in facts]
+    table[["hu", "noise", "pixel_mm", "slice_mm"]] = np.array(found).reshape(-1, 4)
     table["padding"] = [100 * fact.outside / max(fact.count, 1) for fact in facts]
     return table
 
@@ -65,10 +67,6 @@ def _from_row(row: RowLook | None) -> tuple[float, float, float, float]:
     hu = row.mask.hu[1] if row and row.mask else np.nan
     scan = row.scan if row else None
     return (hu, scan.noise, scan.pixel_mm, scan.slice_mm) if scan else (hu, np.nan, np.nan, np.nan)
-
-
-def _from_patches(facts: PatchFacts) -> tuple[float, float, float, float]:
-    return facts.hu[1], facts.noise, np.nan, np.nan
 
 
 def numbered(sites: Sequence[str]) -> list[int]:

@@ -16,7 +16,7 @@ from ..images.image import Box, Image
 from ..lesion.lattice import lesion_lattice
 from ..manifest import Row
 from ..recipe import Recipe
-from .from_store import QUANTILES
+from .from_store import quantiles
 from .noise import noise
 from .shape import Part, holes, pieces, volume_mm3
 from .views import Views, draw_views, ends
@@ -154,12 +154,11 @@ def scan_facts(image: Image, k: int) -> ScanFacts:
 def mask_facts(mask: VoxelROI, image: Image, roi: DrawnROI | VoxelROI | None = None) -> MaskFacts:
     """Size, HU and shape of a lesion; `roi` is what its voxels are made of."""
     ends = [(int(low), int(low + size)) for low, size in zip(mask.corner, mask.voxels.shape, strict=True)]
-    low, middle, high = np.quantile(image.read_hu(Box(*ends))[mask.voxels], QUANTILES)
     return MaskFacts(
         int(mask.voxels.sum()),
         int(mask.voxels.any(axis=(1, 2)).sum()),
         volume_mm3(mask, image.stack) / 1000,
-        (float(low), float(middle), float(high)),
+        quantiles(image.read_hu(Box(*ends))[mask.voxels]),
         holes(mask, roi, image.stack),
         pieces(mask, image.stack),
         touched(mask, image.stack),

@@ -85,7 +85,7 @@ def look_at_patches(view: SplitView, rows: range, spacing: float, windows: Seque
         int(air.sum()),
         int(outside.sum()),
         int((np.ptp(hu, axis=(1, 2)) == 0).sum()),
-        _quantiles(middle),
+        quantiles(middle),
         noise(flat.astype(np.float32), (spacing, spacing)),
         np.histogram(np.clip(original, HU_EDGES[0], HU_EDGES[-1]), HU_EDGES)[0],
     )
@@ -117,7 +117,8 @@ def representative(copy: NDArray[np.uint8]) -> NDArray[np.intp]:
     return np.concatenate([originals[:half], moved[: SHOWN - min(half, len(originals))]])
 
 
-def _quantiles(values: NDArray[np.int16]) -> tuple[float, float, float]:
+def quantiles(values: NDArray[np.int16] | NDArray[np.float32]) -> tuple[float, float, float]:
+    """`QUANTILES` of HU; NaN where there are none."""
     if not values.size:
         return (np.nan, np.nan, np.nan)
     low, middle, high = np.quantile(values, QUANTILES)
