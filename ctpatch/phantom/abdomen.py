@@ -14,7 +14,7 @@ from .gastric_tumour import Tumour, make_tumour
 from .organs import FLUID_HU, STOOL_HU, Bowel, Kidney, Organ, Solid
 from .shapes import Ellipsoid, Plane, Tube, across, smooth_tube, unit
 from .stomach import Stomach, make_stomach
-from .torso import AIR_HU, ENDLESS, FAT_HU, MUSCLE_HU, Torso, make_torso
+from .torso import ENDLESS, FAT_HU, MUSCLE_HU, Scene, Torso, make_torso
 
 LIVER_HU, SPLEEN_HU, PANCREAS_HU, KIDNEY_HU, PYRAMID_HU = 108.0, 120.0, 96.0, 190.0, 145.0
 AORTA_HU, CAVA_HU, PORTAL_HU, BOWEL_HU, BILE_HU = 154.0, 138.0, 166.0, 96.0, 8.0
@@ -28,39 +28,16 @@ FIELD_MM = ((-118.0, 160.0), (-118.0, 116.0))
 
 
 @dataclass(frozen=True, eq=False)
-class Abdomen:
+class Abdomen(Scene):
     """One patient's upper abdomen; the origin is in the middle of the body."""
 
-    torso: Torso
     stomach: Stomach
     tumour: Tumour
     organs: tuple[Organ, ...]
     vessels: tuple[Solid, ...]
-    warp: Warp
-    fine: Grain
-    coarse: Grain
 
-    @property
-    def field(self) -> Floats:
-        """What is imaged: lowest and highest x, and y, in mm."""
-        return np.array(FIELD_MM)
-
-    @property
-    def centre(self) -> Floats:
-        """Middle of the tumour, (3,)."""
-        return self.stomach.point(self.tumour.along, self.tumour.towards, 0.0)
-
-    @property
-    def half_height(self) -> float:
-        """How far above and below its middle the tumour may reach, in mm."""
-        return max(self.tumour.half_length, self.tumour.half_width) + 3.0
-
-    def paint(self, x: Plane, y: Plane, z: float, k: int) -> tuple[Plane, Plane]:
-        """HU of the plane at `z`, and mm inside the tumour there."""
-        canvas = Canvas.blank(x, y, z, self.warp, AIR_HU, self.torso.skin)
-        fine, coarse = self.fine.plane(k, canvas.hu.shape), self.coarse.plane(k, canvas.hu.shape)
-        self.torso.paint_wall(canvas)
-        cavity = self.torso.inner(canvas)
+    def paint_inside(self, canvas: Canvas, cavity: Plane, fine: Plane, coarse: Plane) -> Plane:
+        """See `Scene.paint_inside`."""
         canvas.fill(cavity, FAT_HU + 6 + 5 * coarse)
 
         place = self.stomach.place(canvas)
@@ -80,18 +57,22 @@ class Abdomen:
         lumen = place.w - np.maximum(wall, inner)
         self.tumour.paint(canvas, lesion, -lumen, fine + coarse)
         self.stomach.paint_lumen(canvas, lumen)
-        return canvas.hu, lesion
+        return lesion
 
 
 def make_abdomen(level: Mapping[str, float], rng: np.random.Generator, own: np.random.Generator) -> Abdomen:
     """A random abdomen; `own` is the tumour's generator, `level` its severity, stages and signs, each 0 to 1."""
     torso = make_torso(rng, HALF_WIDTH_MM, HALF_DEPTH_MM)
     stomach = make_stomach(torso.room, rng)
+    tumour = make_tumour(stomach, level, own)
     e = float(rng.normal(1, ENHANCEMENT_SD))
     return Abdomen(
         torso=torso,
+        field=np.array(FIELD_MM),
+        centre=stomach.point(tumour.along, tumour.towards, 0.0),
+        half_height=max(tumour.half_length, tumour.half_width) + 3.0,
         stomach=stomach,
-        tumour=make_tumour(stomach, level, own),
+        tumour=tumour,
         organs=_organs(torso, e, rng),
         vessels=(*_vessels(torso.spine_y, e, rng), *_mesentery(torso, e, rng)),
         warp=Warp.random(rng, (45, 110), 5.0),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from .noise import SHARP, STANDARD, Kernel, Scanner, body_noise
 from .outlines import outlines
 from .scanner import Scan, make_scan
 from .shapes import Plane
-from .torso import Torso
+from .torso import Scene
 
 REACH_MM = 32.0
 """What is imaged above and below a lesion: as far as a patch of 64 pixels of 0.5 mm reaches, turned and moved."""
@@ -27,34 +26,6 @@ PLANE_MM = 1.6
 READER_MM = 0.3
 """Standard deviation of how far outside or inside of a lesion's edge a reader draws."""
 HU_RANGE = -1024, 3071
-
-
-class Scene(Protocol):
-    """A part of a body with a lesion; coordinates as in `shapes`."""
-
-    @property
-    def torso(self) -> Torso:
-        """The wall of the body."""
-        ...
-
-    @property
-    def field(self) -> Floats:
-        """What is imaged: lowest and highest x, and y, in mm."""
-        ...
-
-    @property
-    def centre(self) -> Floats:
-        """Middle of the lesion, (3,)."""
-        ...
-
-    @property
-    def half_height(self) -> float:
-        """How far above and below its middle the lesion may reach, in mm."""
-        ...
-
-    def paint(self, x: Plane, y: Plane, z: float, k: int) -> tuple[Plane, Plane]:
-        """HU of the plane at `z`, and mm inside the lesion there; `k` is the plane's number."""
-        ...
 
 
 MakeScene = Callable[[Mapping[str, float], np.random.Generator, np.random.Generator], Scene]

@@ -12,7 +12,7 @@ from .airways import BRONCHUS_MM, GAS_HU, Airway, bronchus, grow
 from .canvas import Canvas, Grain, Warp
 from .nodule import Nodule, make_nodule
 from .shapes import Ellipsoid, Plane, Shape, Tube, smooth_tube, sphere, unit
-from .torso import AIR_HU, ENDLESS, FAT_HU, Torso, make_torso
+from .torso import ENDLESS, FAT_HU, Scene, Torso, make_torso
 
 LUNG_HU, VESSEL_HU, BLOOD_HU, FISSURE_HU, OESOPHAGUS_HU = -868.0, 25.0, 42.0, -640.0, 35.0
 PLEURA_MM, CLEAR_MM = 1.2, 24.0
@@ -30,53 +30,29 @@ Mediastinum = tuple[tuple[Shape, float], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Chest:
+class Chest(Scene):
     """One patient's chest; the origin is in the middle of the body, at the nodule's height.
 
     `side` is 1 with a nodule in the left lung, −1 in the right.
     """
 
     side: int
-    torso: Torso
     nodule: Nodule
     mediastinum: Mediastinum
     vessels: tuple[Tube, ...]
     bronchi: tuple[Airway, ...]
     fissure: Floats
     lung_hu: float
-    warp: Warp
-    fine: Grain
-    coarse: Grain
 
-    @property
-    def field(self) -> Floats:
-        """What is imaged: lowest and highest x, and y, in mm."""
-        x, y = FIELD_MM
-        return np.array([sorted(self.side * edge for edge in x), y])
-
-    @property
-    def centre(self) -> Floats:
-        """Middle of the nodule, (3,)."""
-        return self.nodule.centre
-
-    @property
-    def half_height(self) -> float:
-        """How far above and below its middle the nodule may reach, in mm."""
-        return self.nodule.half_height
-
-    def paint(self, x: Plane, y: Plane, z: float, k: int) -> tuple[Plane, Plane]:
-        """HU of the plane at `z`, and mm inside the nodule there."""
-        canvas = Canvas.blank(x, y, z, self.warp, AIR_HU, self.torso.skin)
-        fine, coarse = self.fine.plane(k, canvas.hu.shape), self.coarse.plane(k, canvas.hu.shape)
-        self.torso.paint_wall(canvas)
-        cavity = self.torso.inner(canvas)
+    def paint_inside(self, canvas: Canvas, cavity: Plane, fine: Plane, coarse: Plane) -> Plane:
+        """See `Scene.paint_inside`."""
         canvas.fill(cavity, FAT_HU + 8)
         middle = np.maximum.reduce([canvas.depth(shape) for shape, _ in self.mediastinum])
         for shape, hu in self.mediastinum:
             canvas.paint(shape, hu, within=cavity)
         self.torso.paint_bones(canvas)
         self._paint_lung(canvas, np.minimum(cavity - PLEURA_MM, -middle - 2), 9 * fine + 9 * coarse)
-        return canvas.hu, self.nodule.paint(canvas, coarse)
+        return self.nodule.paint(canvas, coarse)
 
     def _paint_lung(self, canvas: Canvas, lung: Plane, grain: Plane) -> None:
         canvas.fill(lung, self.lung_hu + SLOPE_HU * canvas.bent_y + grain)
@@ -99,8 +75,11 @@ def make_chest(level: Mapping[str, float], rng: np.random.Generator, own: np.ran
     branches = _vessels(torso, side, hilum, nodule, rng)
     beside = unit(rng.standard_normal(3))
     return Chest(
-        side=side,
         torso=torso,
+        field=np.array([sorted(side * edge for edge in FIELD_MM[0]), FIELD_MM[1]]),
+        centre=nodule.centre,
+        half_height=nodule.half_height,
+        side=side,
         nodule=nodule,
         mediastinum=mediastinum,
         vessels=tuple(branches),

@@ -7,7 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .canvas import Canvas
+from ..geometry import Floats
+from .canvas import Canvas, Grain, Warp
 from .shapes import Ellipsoid, Plane, Tube
 
 AIR_HU, FAT_HU, MUSCLE_HU, SKIN_HU = -1000.0, -104.0, 56.0, 20.0
@@ -74,17 +75,14 @@ class Torso:
         """Half width and half depth of the body."""
         return self.half_width, self.half_depth
 
-    def inner(self, canvas: Canvas) -> Plane:
-        """Mm inside the cavity."""
-        return canvas.depth(self._skin) - (self.fat + self.muscle)
-
-    def paint_wall(self, canvas: Canvas) -> None:
-        """Skin, fat, muscle in two layers; everything inside is fat."""
+    def paint_wall(self, canvas: Canvas) -> Plane:
+        """Skin, fat, muscle in two layers; everything inside is fat. Returns mm inside the cavity."""
         depth = canvas.depth(self._skin)
         canvas.fill(depth, SKIN_HU)
         canvas.fill(depth - SKIN_MM, FAT_HU)
         between = np.exp(-(((depth - self.fat - 0.45 * self.muscle) / 0.8) ** 2))
         canvas.fill(np.minimum(depth - self.fat, self.fat + self.muscle - depth), MUSCLE_HU - 60 * between)
+        return depth - (self.fat + self.muscle)
 
     def paint_bones(self, canvas: Canvas) -> None:
         """Ribs, spine and the muscles along it."""
@@ -122,6 +120,46 @@ def make_torso(rng: np.random.Generator, width: tuple[float, float], depth: tupl
         muscle=float(rng.uniform(11, 15)),
         phase=float(rng.uniform(0, VERTEBRA_MM)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A part of a body with a lesion; coordinates as in `shapes`.
+
+    Attributes
+    ----------
+    torso : Torso
+        The wall of the body.
+    field : (2, 2) float64
+        What is imaged: lowest and highest x, and y, in mm.
+    centre : (3,) float64
+        Middle of the lesion.
+    half_height : float
+        How far above and below its middle the lesion may reach, in mm.
+    warp : Warp
+    fine, coarse : Grain
+        Of the tissues.
+    """
+
+    torso: Torso
+    field: Floats
+    centre: Floats
+    half_height: float
+    warp: Warp
+    fine: Grain
+    coarse: Grain
+
+    def paint(self, x: Plane, y: Plane, z: float, k: int) -> tuple[Plane, Plane]:
+        """HU of the plane at `z`, and mm inside the lesion there; `k` is the plane's number."""
+        canvas = Canvas.blank(x, y, z, self.warp, AIR_HU, self.torso.skin)
+        fine, coarse = (grain.plane(k, canvas.hu.shape) for grain in (self.fine, self.coarse))
+        cavity = self.torso.paint_wall(canvas)
+        lesion = self.paint_inside(canvas, cavity, fine, coarse)
+        return canvas.hu, lesion
+
+    def paint_inside(self, canvas: Canvas, cavity: Plane, fine: Plane, coarse: Plane) -> Plane:
+        """Paint what is in the cavity, and the bones; returns mm inside the lesion."""
+        raise NotImplementedError
 
 
 def _paint_bone(canvas: Canvas, depth: Plane) -> None:
