@@ -6,6 +6,7 @@ waits for ever (joblib 1.6.0, distributed 2026.8.0; findings/joblib_dask_death.s
 
 from __future__ import annotations
 
+import concurrent.futures
 import logging
 import pickle
 import threading
@@ -14,7 +15,6 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -217,7 +217,7 @@ class _Flight:
         """Say of what fails in the block for want of the scheduler that it is lost."""
         try:
             yield
-        except (OSError, CancelledError) as error:
+        except (OSError, concurrent.futures.CancelledError) as error:
             raise self._lost(f"{error or type(error).__name__}") from error
         except Exception as error:
             if self.client.status == "running":
@@ -295,19 +295,13 @@ def _quiet() -> Iterator[None]:
 
 def _within(seconds: float, function: Callable[[], Any]) -> Any:
     """Its result, what it raised, or None when it takes longer: a worker that hangs keeps others from answering."""
-    told = SimpleQueue[Any]()
+    told = concurrent.futures.Future[Any]()
 
     def tell() -> None:
         try:
-            told.put((function(), None))
+            told.set_result(function())
         except Exception as error:
-            told.put((None, error))
+            told.set_exception(error)
 
     threading.Thread(target=tell, daemon=True).start()
-    try:
-        result, error = told.get(timeout=seconds)
-    except Empty:
-        return None
-    if error:
-        raise error
-    return result
+    return told.result() if concurrent.futures.wait([told], seconds).done else None
