@@ -89,6 +89,12 @@ class SliceStack:
         row_spacing, column_spacing = self.spacing
         return (points[..., :2] - self.offsets[k, :2]) / (column_spacing, row_spacing)
 
+    def centres(self, voxels: NDArray[np.intp]) -> Floats:
+        """SliceStack coordinates (n, 3) of the centres of voxels (n, 3), which are (slice, row, column)."""
+        points = self.offsets[voxels[:, 0]]
+        points[:, :2] += voxels[:, :0:-1] * self.spacing[::-1]
+        return points
+
 
 @dataclass(frozen=True)
 class Gap:

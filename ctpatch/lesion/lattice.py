@@ -127,8 +127,6 @@ def _slice_points(
 
 
 def _single_point(mask: VoxelROI, stack: SliceStack, spacing: float) -> LesionLattice:
-    voxels = np.argwhere(mask.voxels) + mask.corner
-    offsets = stack.offsets[voxels[:, 0]]
-    points = offsets + np.column_stack([voxels[:, 2:0:-1] * stack.spacing[::-1], np.zeros(len(voxels))])
+    points = stack.centres(np.argwhere(mask.voxels) + mask.corner)
     x, y, z = np.ceil(points.mean(axis=0) / spacing - 0.5 - TIE).astype(int)
     return LesionLattice(spacing, (int(z), int(y), int(x)), np.ones((1, 1, 1), np.bool_))

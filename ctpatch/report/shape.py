@@ -71,8 +71,8 @@ def _grown(
     """The first part with all that is near it, and near that; and the others."""
     main, apart = parts[0], parts[1:]
     while apart:
-        tree = cKDTree(_points(main, stack))
-        reached = [bool(np.isfinite(tree.query(_points(p, stack), distance_upper_bound=near)[0]).any()) for p in apart]
+        tree = cKDTree(stack.centres(main))
+        reached = [bool(np.isfinite(tree.query(stack.centres(p), distance_upper_bound=near)[0]).any()) for p in apart]
         if not any(reached):
             break
         main = np.concatenate([main, *(part for part, is_near in zip(apart, reached, strict=True) if is_near)])
@@ -114,15 +114,8 @@ def _part(voxels: NDArray[np.intp], main: NDArray[np.intp], stack: SliceStack) -
         len(voxels),
         float(_voxel_mm3(stack)[slices].sum()),
         (int(slices.min()) + 1, int(slices.max()) + 1),
-        _direction((_points(voxels, stack).mean(axis=0) - _points(main, stack).mean(axis=0)) @ stack.axes),
+        _direction((stack.centres(voxels).mean(axis=0) - stack.centres(main).mean(axis=0)) @ stack.axes),
     )
-
-
-def _points(voxels: NDArray[np.intp], stack: SliceStack) -> Floats:
-    """Stack coordinates of voxels (slice, row, column)."""
-    points = stack.offsets[voxels[:, 0]]
-    points[:, :2] += voxels[:, :0:-1] * stack.spacing[::-1]
-    return points
 
 
 def _direction(lps: Floats) -> str:
