@@ -33,7 +33,6 @@ from .enhanced_ct import check_concatenation, read_frames
 from .folder import ENHANCED_CT, choose_series, drop_copies, drop_localizers, join_series, read_folder
 from .image import Box, Fault, Person, patient_digest
 from .stacks import (
-    Meant,
     at_one_position,
     of_acquisition,
     referred,
@@ -143,7 +142,7 @@ def read_series(
     if "padding" in accept:
         notes += ("pixels of the declared padding value are kept as they are; accepted by the manifest",)
     slices = _read_slices(headers, accept, path)
-    series = _series(slices, Meant(acquisition, sop_uids), notes, path)
+    series = _series(slices, notes, path, acquisition, sop_uids)
     return replace(series, notes=series.notes + _frame_notes(series.slices, accept, path))
 
 
@@ -173,25 +172,34 @@ def _in_hu(slices: list[Slice], accept: Set[str]) -> list[Slice]:
     return slices
 
 
-def _series(slices: Sequence[Slice], meant: Meant, notes: tuple[str, ...], path: Path) -> CTSeries:
-    """Slices as one stack in order along the normal, with everything that must be alike checked."""
-    if meant.acquisition:
-        slices, note = of_acquisition(slices, meant.acquisition, path)
+def _series(
+    slices: Sequence[Slice],
+    notes: tuple[str, ...],
+    path: Path,
+    acquisition: str = "",
+    sop_uids: frozenset[str] = frozenset(),
+) -> CTSeries:
+    """Slices as one stack in order along the normal, with everything that must be alike checked.
+
+    Of several stacks that of the row's `acquisition` is meant, or of the images `sop_uids` that contours refer to.
+    """
+    if acquisition:
+        slices, note = of_acquisition(slices, acquisition, path)
         notes += (f"of the series only the {len(slices)} images of {note}, as the manifest says",)
     stack, ordered = _in_order(slices, path)
     groups = at_one_position(stack.positions)
-    once = without_repeats(ordered, groups, meant.sop_uids)
+    once = without_repeats(ordered, groups, sop_uids)
     if repeated := len(ordered) - len(once):
         note = f"{repeated} images are there twice, with the same pixels under another UID, and count once"
-        return _series(once, Meant(sop_uids=meant.sop_uids), (*notes, note), path)
+        return _series(once, (*notes, note), path, sop_uids=sop_uids)
     keyword = split_by(ordered, stack.positions, groups)
-    if keyword and (chosen := referred(ordered, keyword, meant.sop_uids)):
+    if keyword and (chosen := referred(ordered, keyword, sop_uids)):
         note = f"the series holds several stacks; that of {keyword} {chosen[0].told(keyword)}"
-        return _series(chosen, Meant(), (*notes, f"{note}, which the contours refer to, is used"), path)
+        return _series(chosen, (*notes, f"{note}, which the contours refer to, is used"), path)
     refuse_stacks(ordered, groups, keyword, path)
     faults: tuple[Fault, ...] = ()
     if len(groups) < len(ordered):
-        single, faults = without_doubles(ordered, stack.positions, groups, meant.sop_uids, path)
+        single, faults = without_doubles(ordered, stack.positions, groups, sop_uids, path)
         stack, ordered = _in_order(single, path)
         groups = [[k] for k in range(len(ordered))]
         refuse_stacks(ordered, groups, split_by(ordered, stack.positions, groups), path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -35,22 +34,6 @@ _SENT_AGAIN = "InstanceNumber"
 """What an image that was sent twice may say differently."""
 CHOOSE = "name one in the column acquisition, or give a folder with one of them"
 Groups = list[list[int]]
-
-
-@dataclass(frozen=True)
-class Meant:
-    """Which of several stacks in one series is meant.
-
-    Attributes
-    ----------
-    acquisition : str
-        The row's cell: a value of what tells the stacks apart.
-    sop_uids : frozenset of str
-        The images that the contours refer to.
-    """
-
-    acquisition: str = ""
-    sop_uids: frozenset[str] = frozenset()
 
 
 def of_acquisition(slices: Sequence[Slice], acquisition: str, path: Path) -> tuple[list[Slice], str]:
