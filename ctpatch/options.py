@@ -51,8 +51,14 @@ def parser() -> argparse.ArgumentParser:
     for sub in (info, verify):
         sub.add_argument("store", type=Path, help="a store (.h5)")
     _add_report(command("report", "write a page to look at before anything trains: cohort, lesions, outliers"))
-    _add_scan(command("scan", "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself"))
-    _add_phantom(command("phantom", "write the simulated DICOM cohort that a manifest lists"))
+    scan = command("scan", "write a manifest for a folder tree of DICOM or LIDC-IDRI; add the labels yourself")
+    scan.add_argument("folder", type=Path, help="the folder tree")
+    scan.add_argument("--out", type=Path, required=True, help="the manifest to write (.csv)")
+    phantom = command("phantom", "write the simulated DICOM cohort that a manifest lists")
+    phantom.add_argument("--manifest", type=Path, required=True, help="CSV, one row per simulated lesion")
+    phantom.add_argument("--out", type=Path, required=True, help="a folder to make")
+    phantom.add_argument("--seed", type=int, default=0, help="seed of the simulation (default 0)")
+    _add_jobs(phantom)
     return whole
 
 
@@ -112,18 +118,6 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="the page to write (.html)")
     parser.add_argument("--site", metavar="COLUMN", help="a column of the manifest that tells sites or scanners apart")
-    _add_jobs(parser)
-
-
-def _add_scan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, help="the folder tree")
-    parser.add_argument("--out", type=Path, required=True, help="the manifest to write (.csv)")
-
-
-def _add_phantom(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--manifest", type=Path, required=True, help="CSV, one row per simulated lesion")
-    parser.add_argument("--out", type=Path, required=True, help="a folder to make")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the simulation (default 0)")
     _add_jobs(parser)
 
 
