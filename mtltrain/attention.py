@@ -33,7 +33,7 @@ def class_maps(net: Network, patches: DevicePatches, batch_size: int) -> NDArray
         the layer's. Empty where the network has no such layer (transformers), its gradient cannot be computed, or there
         are no patches.
     """
-    first = _first_patches(patches)
+    first = torch.from_numpy(patches.first()[1]).to(patches.lesion.device)
     layer = spatial_layer(net, patches.pictures(first[:1])) if len(first) else None
     if layer is None:
         return NOTHING
@@ -80,8 +80,3 @@ def _innermost(layer: nn.Module) -> nn.Module:
     while isinstance(layer, nn.Sequential):
         layer = next(inner for inner in reversed(layer) if not isinstance(inner, nn.MaxPool2d))
     return layer
-
-
-def _first_patches(patches: DevicePatches) -> Tensor:
-    _, first = np.unique(patches.lesion.cpu().numpy(), return_index=True)
-    return torch.from_numpy(first).to(patches.lesion.device)

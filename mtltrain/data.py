@@ -152,6 +152,10 @@ class DevicePatches:
         """The network's input for the chosen patches."""
         return self.rendering.pictures(self.hu[chosen])
 
+    def first(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+        """Rows of the lesions that have patches, ascending, and the first patch of each; (lesions,) both."""
+        return np.unique(self.lesion.cpu().numpy(), return_index=True)
+
 
 def load_patches(
     store: PatchStore, split: str, device: torch.device, normalisation: Normalisation = IMAGENET
