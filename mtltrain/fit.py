@@ -205,16 +205,14 @@ class _Session:
     def look(self, batches: Sequence[Tensor]) -> None:
         """Wait for the steps so far; raise if one could not be made."""
         if self.tally.stopped:
-            raise self.not_finite(self.train.lesion[batches[int(self.tally.made)]])
-
-    def not_finite(self, lesion: Tensor) -> CtpatchError:
-        rows = self.run.cohort.lesions.iloc[sorted(set(lesion.tolist()))]
-        names = ", ".join(f"{p}/{k}" for p, k in zip(rows["patient_id"], rows["lesion_id"], strict=True))
-        return CtpatchError(
-            f"{self.run.name}: the loss or its gradient is not finite in epoch {len(self.history) + 1}, in a batch of "
-            f"lesions {one_line(names)}; the step was not made, best.pt is of epoch {self.best()}. "
-            "Do: try a lower --lr."
-        )
+            lesion = self.train.lesion[batches[int(self.tally.made)]]
+            rows = self.run.cohort.lesions.iloc[sorted(set(lesion.tolist()))]
+            names = ", ".join(f"{p}/{k}" for p, k in zip(rows["patient_id"], rows["lesion_id"], strict=True))
+            raise CtpatchError(
+                f"{self.run.name}: the loss or its gradient is not finite in epoch {len(self.history) + 1}, in a batch "
+                f"of lesions {one_line(names)}; the step was not made, best.pt is of epoch {self.best()}. "
+                "Do: try a lower --lr."
+            )
 
     def save(self, saver: Saver) -> None:
         best = self.best() == len(self.history)

@@ -256,7 +256,9 @@ def _finish(run: fit.Run, folder: Path, history: list[dict[str, float]]) -> None
     output = _output(net, [cohort.patches["val"], cohort.patches["test"]], batch_size)
     write_csv(folder / "history.csv", pd.DataFrame(history).assign(run=run.arch, seed=run.seed))
     write_csv(folder / "auxiliary.csv", _auxiliary(state["run"], cohort.lesions, *output))
-    write(folder / ATTENTION, _attention(net, cohort.patches["test"], batch_size))
+    looked = io.BytesIO()
+    np.save(looked, class_maps(net, cohort.patches["test"], batch_size))
+    write(folder / ATTENTION, looked.getvalue())
     write_csv(folder / "predictions.csv", _predictions(state["run"], cohort.lesions, *output))
 
 
@@ -271,13 +273,6 @@ def _output(net: models.Network, splits: Sequence[DevicePatches], batch_size: in
     outputs = [models.predict(net, patches, batch_size) for patches in splits if len(patches)]
     tables = zip(*(tables for _, tables in outputs), strict=True)
     return np.concatenate([rows for rows, _ in outputs]), [np.concatenate(parts) for parts in tables]
-
-
-def _attention(net: models.Network, patches: DevicePatches, batch_size: int) -> bytes:
-    """Where a trained network looked, as the content of a .npy file."""
-    file = io.BytesIO()
-    np.save(file, class_maps(net, patches, batch_size))
-    return file.getvalue()
 
 
 def _predictions(run: Mapping[str, Any], lesions: pd.DataFrame, rows: Rows, tables: Tables) -> pd.DataFrame:

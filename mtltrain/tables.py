@@ -186,11 +186,9 @@ def _frame(rows: Iterable[Mapping[str, Any]], heads: Mapping[str, str] = HEADS) 
     """Rows under their names; lying on its side where it is wide (more than two classes) and narrower so."""
     table = pd.DataFrame([{heads.get(k, k): _cell(k, v) for k, v in row.items()} for row in rows]).fillna("")
     table = table.set_index("").rename_axis(None)
-    return min(table, table.T, key=_letters) if table.shape[1] > 6 else table
-
-
-def _letters(table: pd.DataFrame) -> int:
-    return len(table.to_string().partition("\n")[0])
+    if table.shape[1] <= 6:
+        return table
+    return min(table, table.T, key=lambda laid: len(laid.to_string().partition("\n")[0]))
 
 
 def _cell(key: str, value: Any) -> str:
