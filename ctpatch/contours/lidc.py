@@ -150,7 +150,8 @@ def _match(
     by_uid = {uid: k for k, uid in enumerate(image.sop_uids)}
     named = np.array([by_uid.get(plane.sop_uid, -1) for plane in planes])
     slices = np.where(named >= 0, named, np.argmin(np.abs(heights[:, None] - z), axis=0))
-    reach = np.minimum(*np.abs(half_spacings(heights)))[slices] + TIE  # a slice missing beside another stays missing
+    rising = heights if heights[-1] > heights[0] else -heights
+    reach = np.minimum(*half_spacings(rising))[slices] + TIE  # a slice missing beside another stays missing
     if other := series_uid != image.uid:
         exact = np.maximum(POSITION_TOLERANCE_MM, 2 * POSITION_TOLERANCE_SPACING * reach)
         reach = np.where(named >= 0, reach, exact)

@@ -70,6 +70,8 @@ def write_phantom(
     table = read_table(manifest)
     _check_empty(out)
     patients = table.by_patient()
+    if manifest.name in patients:
+        raise InputError(f"patient_id {manifest.name!r} is this file's name, too", "rename the file", manifest)
     calls = ((out / patient_id, rows, table, seed) for patient_id, rows in patients.items())
     with closing(LocalRunner.sized(jobs, len(patients)).run(_write_patient, calls)) as written:
         for number, died in enumerate(written, start=1):

@@ -137,6 +137,11 @@ def quantile_table(table: pd.DataFrame, column: str) -> pd.DataFrame:
     return _frame(rows, ["lesions", "least", "25 %", "median", "75 %", "greatest"])
 
 
+def figure(value: float) -> str:
+    """A number with three digits, from 1,000 on without decimals."""
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
+
+
 def acquisition_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
     """Median and quartiles of what says how the CTs were taken, by the groups of a column."""
     rows = {}
@@ -144,7 +149,9 @@ def acquisition_table(table: pd.DataFrame, by: str) -> pd.DataFrame:
     for group in ordered(table):
         part = table[table[by] == group]
         spread = (part[name].dropna().quantile([0.25, 0.5, 0.75]) for name in ACQUISITION)
-        rows[group] = ["—" if s.isna().all() else f"{s[0.5]:.3g} ({s[0.25]:.3g} to {s[0.75]:.3g})" for s in spread]
+        rows[group] = [
+            "—" if s.isna().all() else f"{figure(s[0.5])} ({figure(s[0.25])} to {figure(s[0.75])})" for s in spread
+        ]
     return pd.DataFrame.from_dict(rows, "index", columns=[UNITS[name] for name in ACQUISITION]).rename_axis(
         {"label": "class"}.get(by, by)
     )

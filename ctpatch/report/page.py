@@ -123,7 +123,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ctpatch.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["figure"] = lambda value, unit="": "unknown" if value != value else f"{value:.3g}{unit}"
+    environment.filters["figure"] = lambda value, unit="": "unknown" if value != value else cohort.figure(value) + unit
     environment.filters["counted"] = outliers.counted
     return environment
 
@@ -161,7 +161,7 @@ def _context(
         "differences": outliers.group_differences(table),
         "counts": cohort.split_table(table, store.lesions["n_patches"]),
         "characteristics": cohort.characteristic_tables(store),
-        "diameters": cohort.quantile_table(table, "diameter_mm").map(lambda v: f"{v:.3g}") if len(sizes) else None,
+        "diameters": cohort.quantile_table(table, "diameter_mm").map(cohort.figure) if len(sizes) else None,
         "acquisition": {by: cohort.acquisition_table(table, by) for by in groups},
         "figures": _figures(table, lesions),
         "skipped": [(s.patient_id, s.lesion_id, one_line(public(str(s.reason)))) for s in store.skipped.itertuples()],

@@ -432,16 +432,17 @@ def test_sop_uid_and_z_may_not_contradict_each_other(tmp_path: Path) -> None:
                 read_lidc_roi(path, "1", image([0, 1, 2]))
 
 
-@pytest.mark.parametrize("have", [[0, 1, 2, 4, 5], [0, 1], [5, 6, 7]])
-def test_a_missing_slice_is_named_with_its_distance(tmp_path: Path, have: list[int]) -> None:
+@pytest.mark.parametrize("iop", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)])
+@pytest.mark.parametrize("have", [[0, 1, 2, 4, 5], [1, 2, 4, 5, 6], [0, 1], [5, 6, 7]])
+def test_a_missing_slice_is_named_with_its_distance(tmp_path: Path, have: list[int], iop: tuple[int, ...]) -> None:
     """In the middle of the stack (where it is half of the wide spacing away from both neighbours) and beyond it."""
     path = write(tmp_path, [[Nodule([square(0, 10, k=3)])]])
     away = min(abs(k - 3) for k in have) * SPACING
     with pytest.raises(InputError, match=rf"slices missing: at z = 7\.5 mm the nearest is {away:g} mm away"):
-        read_lidc_roi(path, "1", image(have))
+        read_lidc_roi(path, "1", image(have, iop=iop))
     nameless = write(tmp_path, [[Nodule([square(0, 10, k=3, sop=None)])]])
     with pytest.raises(InputError, match="slices missing"):
-        read_lidc_roi(nameless, "1", image(have))
+        read_lidc_roi(nameless, "1", image(have, iop=iop))
 
 
 @pytest.mark.parametrize(("series", "sop"), [("1.9.9", "1.2.3.101"), ("", "9.9.9"), ("", None)])

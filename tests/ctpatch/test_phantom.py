@@ -432,6 +432,7 @@ GOOD = "patient_id,label\n1,a\n2,b\n"
             "geometries axial, tilt of one patient",
         ),
         ('patient_id,label\n1,"a\n', "not a CSV file"),
+        ("patient_id,label\nm.csv,a\n", "patient_id 'm.csv' is this file's name, too"),
     ],
 )
 def test_wrong_manifests_are_refused_before_anything_is_written(tmp_path, text, message):

@@ -280,6 +280,14 @@ def test_a_thousand_hu_off_is_a_missing_intercept(off, told):
     assert (k, finding.kind) == (11, "unusual HU")
     assert finding.text.endswith(told)
     assert ("RescaleIntercept" in finding.text) == bool(told)
+    assert f": {off:,}; half of the cohort -" in finding.text
+
+
+def test_a_diameter_of_nothing_is_no_outlier():
+    table = pd.DataFrame({name: np.full(12, np.nan) for name in ("hu", "diameter_mm", *ACQUISITION)})
+    table["diameter_mm"] = [0.0, *np.linspace(10, 12, 10), 900.0]
+    ((k, finding),) = outliers.unusual(table)
+    assert (k, finding.kind) == (11, "unusual size")
 
 
 # -- The page -----------------------------------------------------------------------------------------------------
