@@ -159,7 +159,7 @@ def values_at(series: Series, points: np.ndarray) -> tuple[np.ndarray, np.ndarra
     weight = np.clip((q - z[below]) / (z[below + 1] - z[below]), 0.0, 1.0)
     reach = np.maximum((z[0] - q) / (z[1] - z[0]), (q - z[-1]) / (z[-1] - z[-2])) - 0.5
     value, outside, edge = np.zeros(len(q)), reach > TIE, np.abs(reach) <= TIE
-    for k in range(last + 1):
+    for k in range(below.min(), below.max() + 2):
         share = np.where(below == k, 1 - weight, np.where(below + 1 == k, weight, 0.0))
         used = np.flatnonzero(share > 0)
         row, column = series.project(k, points[used])
@@ -277,9 +277,10 @@ def train_planes(
 
 def patches(series: Series, planes: Sequence[Plane]) -> tuple[np.ndarray, np.ndarray]:
     """(N, 64, 64) float HU, and which pixels lie on the image's edge."""
-    values, edge = values_at(series, np.concatenate([plane.points for plane in planes]))
+    some = [planes[i : i + 10] for i in range(0, len(planes), 10)]  # what they take stays in the processor's cache
+    parts = [values_at(series, np.concatenate([plane.points for plane in each])) for each in some]
     shape = (len(planes), SIZE, SIZE)
-    return values.reshape(shape), edge.reshape(shape)
+    return tuple(np.concatenate(part).reshape(shape) for part in zip(*parts, strict=True))
 
 
 # ------------------------------------------------------------------------------------------ rendering

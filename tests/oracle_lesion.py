@@ -110,8 +110,8 @@ def _distance(row: np.ndarray, column: np.ndarray, start: np.ndarray, end: np.nd
     length2 = (edge**2).sum(axis=1)
     along = (row - start[:, 0]) * edge[:, 0] + (column - start[:, 1]) * edge[:, 1]
     t = np.clip(along / np.where(length2 == 0, 1, length2), 0, 1)
-    gap = np.hypot(row - start[:, 0] - t * edge[:, 0], column - start[:, 1] - t * edge[:, 1])
-    return gap.min(axis=1)
+    gap2 = (row - start[:, 0] - t * edge[:, 0]) ** 2 + (column - start[:, 1] - t * edge[:, 1]) ** 2
+    return np.sqrt(gap2.min(axis=1))
 
 
 # ------------------------------------------------------------------------------------------ LIDC-IDRI

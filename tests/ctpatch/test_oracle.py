@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -36,6 +36,7 @@ class Case:
     regular: bool = True  # whether SimpleITK can express the stack
     options: dict[str, float] = field(default_factory=dict)
 
+    @cached_property
     def planes(self) -> list[oracle.Plane]:
         lattice = oracle_lesion.lesion_lattice(self.series, self.voxels, self.options.get("spacing", 0.5))
         if self.row["split"] == "train":
@@ -180,21 +181,21 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Cas
 @pytest.mark.parametrize("name", CASES)
 def test_every_pixel_is_within_one_hu(built: Any, name: str) -> None:
     case, stored, _ = built(name)
-    expected, edge = oracle.patches(case.series, case.planes())
+    expected, edge = oracle.patches(case.series, case.planes)
     assert stored["hu"].dtype == np.int16
     off = np.abs(stored["hu"] - np.rint(expected.astype(np.float32)))
     assert off.max() <= 1
     assert (off > 0).mean() < 1e-4  # float32 against float64, at halves only
     if case.regular:
         image = oracle.itk_image(case.series)
-        itk = np.stack([oracle.itk_patch(image, plane) for plane in case.planes()])
+        itk = np.stack([oracle.itk_patch(image, plane) for plane in case.planes])
         assert np.abs(stored["hu"] - np.rint(itk))[~edge].max() <= 1
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_records_are_exact(built: Any, name: str) -> None:
     case, stored, _ = built(name)
-    planes = case.planes()
+    planes = case.planes
     assert stored["plane"].tolist() == [plane.kind for plane in planes]
     assert stored["copy"].tolist() == [plane.copy for plane in planes]
     assert not stored["lesion"].any()
@@ -233,14 +234,14 @@ def test_lesions_are_ordered_and_independent_of_company(tmp_path: Path) -> None:
         listed = zip(lesions["patient_id"].asstr()[...], lesions["lesion_id"].asstr()[...], strict=True)
         assert tuple(listed) == names
         for i, case in enumerate(cases):
-            expected, _ = oracle.patches(case.series, case.planes())
+            expected, _ = oracle.patches(case.series, case.planes)
             assert np.abs(file["train/hu"][300 * i : 300 * i + 300] - expected).max() <= 0.51
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("linear")])
 def test_linear_phantom_is_the_linear_function(built: Any, name: str) -> None:
     case, stored, _ = built(name)
-    points = np.stack([plane.points for plane in case.planes()])
+    points = np.stack([plane.points for plane in case.planes])
     z, q = case.series.z, points @ case.series.n
     between = (q >= z[0]) & (q <= z[-1])
     for k in range(len(z)):
@@ -266,12 +267,14 @@ def test_torch_rendering_differs_at_ties_only(built: Any, name: str, precision: 
     """In float32 the weights are off by 4e-6, a level by 3e-3 where neighbours differ by 1800 HU."""
     torch = pytest.importorskip("torch")
     _, stored, _ = built(name)
-    hu = torch.from_numpy(stored["hu"]).to(getattr(torch, precision))[:, None]
-    up = torch.nn.functional.interpolate(hu, size=(224, 224), mode="bilinear", align_corners=False)[:, 0]
-    levels = [((up - low) / (high - low)).clamp(0, 1).mul(255).add(0.5).floor() for low, high in oracle.WINDOWS]
-    off = np.abs(torch.stack(levels, dim=-1).numpy() - stored["rgb"])
-    assert off.max() <= 1
-    assert (off > 0).mean(dtype=float) <= 1e-4
-    reach = 0 if precision == "float64" else 3e-3
-    for i in np.unique(np.nonzero(off)[0]):
-        assert oracle.tie_distance(stored["hu"][i], off[i] > 0).max() <= reach
+    wrong, reach = 0, 0 if precision == "float64" else 3e-3
+    for hu, rgb in zip(stored["hu"], stored["rgb"], strict=True):
+        pixels = torch.from_numpy(hu).to(getattr(torch, precision))[None, None]
+        up = torch.nn.functional.interpolate(pixels, size=(224, 224), mode="bilinear", align_corners=False)[0, 0]
+        levels = [((up - low) / (high - low)).clamp(0, 1).mul(255).add(0.5).floor() for low, high in oracle.WINDOWS]
+        off = np.abs(torch.stack(levels, dim=-1).numpy() - rgb)
+        assert off.max() <= 1
+        if off.any():
+            assert oracle.tie_distance(hu, off > 0).max() <= reach
+        wrong += np.count_nonzero(off)
+    assert wrong <= 1e-4 * stored["rgb"].size
