@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import numpy as np
@@ -39,16 +39,16 @@ class Series:
     column_step: float  # mm between columns, along r
     row_step: float  # mm between rows, along c
 
-    @property
+    @cached_property
     def n(self) -> np.ndarray:
         return np.cross(self.r, self.c)
 
-    @property
+    @cached_property
     def z(self) -> np.ndarray:
         """(K,) positions of the slices along n, mm."""
         return self.origins @ self.n
 
-    @property
+    @cached_property
     def halves(self) -> tuple[np.ndarray, np.ndarray]:
         """How far each slice reaches in mm (below, above)."""
         return reaches(self.z)

@@ -100,7 +100,7 @@ def _crossings(row: np.ndarray, column: np.ndarray, start: np.ndarray, end: np.n
     """How many edges the ray towards greater columns crosses; of its two ends an edge owns one."""
     spans = (start[:, 0] <= row) != (end[:, 0] <= row)
     rise = np.where(start[:, 0] == end[:, 0], 1, end[:, 0] - start[:, 0])
-    where = start[:, 1] + (row - start[:, 0]) / rise * (end[:, 1] - start[:, 1])
+    where = start[:, 1] + (row - start[:, 0]) * ((end[:, 1] - start[:, 1]) / rise)
     return (spans & (where > column)).sum(axis=1)
 
 
@@ -108,9 +108,10 @@ def _distance(row: np.ndarray, column: np.ndarray, start: np.ndarray, end: np.nd
     """Distance (px) of each (row, column) to the nearest of the segments."""
     edge = end - start
     length2 = (edge**2).sum(axis=1)
-    along = (row - start[:, 0]) * edge[:, 0] + (column - start[:, 1]) * edge[:, 1]
-    t = np.clip(along / np.where(length2 == 0, 1, length2), 0, 1)
-    gap2 = (row - start[:, 0] - t * edge[:, 0]) ** 2 + (column - start[:, 1] - t * edge[:, 1]) ** 2
+    per_px = edge / np.where(length2 == 0, 1, length2)[:, None]
+    down, right = row - start[:, 0], column - start[:, 1]
+    t = np.clip(down * per_px[:, 0] + right * per_px[:, 1], 0, 1)
+    gap2 = (down - t * edge[:, 0]) ** 2 + (right - t * edge[:, 1]) ** 2
     return np.sqrt(gap2.min(axis=1))
 
 
