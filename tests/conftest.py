@@ -3,9 +3,11 @@
 `pytest --hypothesis-profile=long` draws many more of the properties of a build and of histories of builds.
 """
 
+import gc
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True)
@@ -15,3 +17,10 @@ if os.environ.get("CI"):
 
 # started in the background of a script a process ignores Ctrl-C, and so would those that the tests interrupt
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    """What the imports left is not looked through again and again, nor copied into every forked child for that."""
+    gc.collect()
+    gc.freeze()
