@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from safetensors.torch import save_file
+from valueless import valueless
 
 from ctpatch import InputError
 from mtltrain import backbones, checkpoints, models
@@ -24,7 +25,7 @@ def published():
 
 def empty(arch, backbone=NAME):
     """A network without values: what is loaded becomes its tensors."""
-    with torch.device("meta"):
+    with valueless():
         return models.build(arch, backbone, 2, [2, 3])
 
 
@@ -64,7 +65,7 @@ DEEPER = [
 @pytest.mark.parametrize("arch", ["mtl-tl", "stl-tl"])
 def test_weights_of_a_deeper_network_are_no_weights_of_this_one(backbone, deeper, arch):
     """They have all of its tensors."""
-    with torch.device("meta"):
+    with valueless():
         weights = torchvision.models.get_model(deeper).state_dict()
     with pytest.raises(InputError, match=r"\d+ blocks of layers that the backbone does not .*name the --backbone"):
         models.load_pretrained(empty(arch, backbone), weights)
@@ -76,7 +77,7 @@ def test_weights_of_a_deeper_network_are_no_weights_of_this_one(backbone, deeper
 @pytest.mark.parametrize("arch", ["mtl-tl", "stl-tl"])
 def test_each_network_s_own_weights_are_taken_with_what_they_have_beside(backbone, arch):
     """Heads of other sizes, and auxiliary classifiers, are left behind."""
-    with torch.device("meta"):
+    with valueless():
         options = {"init_weights": False} if backbone in ("googlenet", "inception_v3") else {}
         weights = torchvision.models.get_model(backbone, **options).state_dict()
     models.load_pretrained(empty(arch, backbone), weights)
@@ -245,7 +246,7 @@ def test_densenet_of_before_2018(tmp_path, monkeypatch):
 @pytest.mark.parametrize("backbone", ["vit_b_32", "mnasnet0_5"])
 def test_torchvisions_own_older_names(backbone):
     """ViT's two linear layers had other names; MNASNet looks for the version of what it loads."""
-    with torch.device("meta"):
+    with valueless():
         state = torchvision.models.get_model(backbone).state_dict()
     old = OrderedDict((re.sub(r"mlp\.([03])\.", _linear, name), tensor) for name, tensor in state.items())
     assert (backbone == "vit_b_32") == any("linear_2" in name for name in old)
