@@ -10,6 +10,7 @@ import signal
 import pytest
 from hypothesis import settings
 
+gc.disable()  # until everything is imported
 settings.register_profile("ci", derandomize=True)
 settings.register_profile("long", max_examples=4000)
 if os.environ.get("CI"):
@@ -24,3 +25,4 @@ def pytest_collection_finish():
     """What the imports left is not looked through again and again, nor copied into every forked child for that."""
     gc.collect()
     gc.freeze()
+    gc.enable()
