@@ -9,10 +9,9 @@ import multiprocessing
 import os
 import pickle
 import re
+import resource
 import shutil
 import signal
-import subprocess
-import sys
 from math import comb
 from pathlib import Path
 
@@ -414,21 +413,17 @@ def test_153_out_of_memory_in_predict(toy, whole, tmp_path, monkeypatch, capfd):
     assert not (tmp_path / "p.csv").exists()
 
 
-def test_153_out_of_memory_for_real(tmp_path):
+def test_153_out_of_memory_for_real(tmp_path, capfd):
     store = write_store(tmp_path / "s.h5", {"train": 20, "val": 4, "test": 4})
-    words = ["fit", str(store), "--arch", "stl-ri", "--batch-size", "400", "--device", "cpu"]
-    script = (
-        "import resource, sys, torch, torchvision, pandas, mtltrain.folder, ctpatch.patches.render\n"
-        "from mtltrain.cli import main\n"
-        "torch.set_num_threads(1)\n"
-        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)\n"
-        "sys.exit(main(sys.argv[1:]))"
-    )
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(models.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", script, *words], env=environment, capture_output=True, text=True)
-    assert done.returncode == 1, done.stderr
-    assert re.fullmatch(r"mtltrain: out of memory on cpu at a peak of \d+ MiB with batches of 400 .*\n", done.stderr)
+
+    def prepare():
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20,) * 2)
+
+    call = ["fit", str(store), "--arch", "stl-ri", "--batch-size", "400", "--device", "cpu", "--out", str(tmp_path)]
+    assert in_child(prepare, call) == 1
+    said = r"mtltrain: out of memory on cpu at a peak of \d+ MiB with batches of 400 .*\n"
+    assert re.fullmatch(said, capfd.readouterr().err)
 
 
 # -- 101, 146-152: what the store holds ------------------------------------------------------------------------------
