@@ -259,3 +259,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "phantom": _phantom,
 }
 """What each command does; the exit status."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

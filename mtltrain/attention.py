@@ -33,7 +33,7 @@ def class_maps(net: Network, patches: DevicePatches, batch_size: int) -> NDArray
         the layer's. Empty where the network has no such layer (transformers), its gradient cannot be computed, or there
         are no patches.
     """
-    first = torch.from_numpy(patches.first()[1]).to(patches.lesion.device)
+    first = torch.from_numpy(patches.first_of_lesions()[1]).to(patches.lesion.device)
     layer = spatial_layer(net, patches.pictures(first[:1])) if len(first) else None
     if layer is None:
         return NOTHING

@@ -115,7 +115,7 @@ def _maps(files: Sequence[Path]) -> NDArray[np.float32]:
 
 def _case(row: Any, cohort: Cohort, maps: NDArray[np.float32], levels: Mapping[Lesion, Sequence[Told]]) -> Case:
     who = row.patient_id, row.lesion_id
-    rows, first = cohort.patches["test"].first()
+    rows, first = cohort.patches["test"].first_of_lesions()
     number = np.flatnonzero((cohort.lesions[LESION].to_numpy() == who).all(axis=1))[0]
     place = int(np.searchsorted(rows, number))
     grey = _grey(cohort, int(first[place]))

@@ -251,3 +251,7 @@ def _number(kind: Callable[[str], float], least: float, most: float | None = Non
         return value
 
     return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -152,7 +152,7 @@ class DevicePatches:
         """The network's input for the chosen patches."""
         return self.rendering.pictures(self.hu[chosen])
 
-    def first(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
+    def first_of_lesions(self) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
         """Rows of the lesions that have patches, ascending, and the first patch of each; (lesions,) both."""
         return np.unique(self.lesion.cpu().numpy(), return_index=True)
 

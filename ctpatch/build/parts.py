@@ -179,7 +179,7 @@ class PartsFolder:
             self.before = frozenset(part.name for part in path.glob("*.part"))
 
     def _locked(self, plan: dict[str, Any], *, needed: bool) -> IO[bytes]:
-        """The open lock file, when the folder is this build's."""
+        """The open lock file, when the folder is this build's; the plan is for shards, who share it."""
         file = lock(self.path / "lock", needed=needed)
         if file is not None:
             return file
@@ -190,7 +190,7 @@ class PartsFolder:
         raise InputError("another build is writing this store", "wait for it, or give another --out", self.path.name)
 
     def _prepare(self, plan: dict[str, Any]) -> None:
-        """Clear up after builds that were killed, and see whether what they finished is of this plan."""
+        """Clear up after builds that were killed, and see that what they finished is of this plan."""
         for leftover in self.path.glob("*.tmp"):
             leftover.unlink(missing_ok=True)
         for removed in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.tmp"):

@@ -65,8 +65,14 @@ class Plans:
 
     def take(self, row: Row, inputs: str) -> LesionPlan:
         """The plan of a row's lesion: the one made before, or where its files have changed since, a new one."""
+        from ..images.folder import forget_folder
         from .one_lesion import plan_lesion
 
+        plan = self._made(row, inputs) or plan_lesion(row, self.recipe)
+        forget_folder()  # all are planned, or nearly
+        return plan
+
+    def _made(self, row: Row, inputs: str) -> LesionPlan | None:
         path, whole = self._path(row), b""
         with writing(self.parts.name), contextlib.suppress(FileNotFoundError):
             whole = path.read_bytes()
@@ -74,9 +80,8 @@ class Plans:
         mark, data = whole[:_DIGEST_BYTES], memoryview(whole)[_DIGEST_BYTES:]
         if hmac.compare_digest(mark, hmac.digest(self.key, data, _DIGEST)):
             planned, plan = pickle.loads(data)
-            if planned == inputs:
-                return plan
-        return plan_lesion(row, self.recipe)
+            return plan if planned == inputs else None
+        return None
 
     def _path(self, row: Row) -> Path:
         return part_path(self.parts, row).with_suffix(".plan.tmp")

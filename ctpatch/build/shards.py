@@ -81,6 +81,7 @@ class SharedParts(PartsFolder):
     """
 
     def _locked(self, plan: dict[str, Any], *, needed: bool) -> IO[bytes]:
+        """The open lock file, shared with the other shards; who finds none clears up as a build does."""
         if needed and (alone := lock(self.path / "lock")):
             try:
                 super()._prepare(plan)
@@ -95,7 +96,7 @@ class SharedParts(PartsFolder):
         return file
 
     def _prepare(self, plan: dict[str, Any]) -> None:
-        """Go on under the plan that is there, also before a lesion is finished: others are at work on theirs."""
+        """See that the plan is this one, also before a lesion is finished: others are at work on theirs."""
         before = self._plan()
         if before:
             self._compare(before, plan)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 
 from ..dicom.dataset import uid_of
 from ..dicom.header import Header, read_header
@@ -28,15 +29,15 @@ class Folder:
     """The CT headers below a folder by SeriesInstanceUID, and how many other files lie there."""
 
     path: Path
-    series: dict[str, tuple[Header, ...]]
+    series: Mapping[str, tuple[Header, ...]]
     others: int
 
 
 def read_folder(path: Path) -> Folder:
     """Read the headers of all files below `path`; what is not a CT image is counted, never read as one.
 
-    The last folder is kept, and read again where a file of it has changed: lesions of one patient follow each other,
-    and where all patients lie in one folder it would be read for each of them.
+    The last folder is kept until `forget_folder`, and read again where a file of it has changed: lesions of one patient
+    follow each other, and where all patients lie in one folder it would be read for each of them.
 
     Raises
     ------
@@ -44,6 +45,11 @@ def read_folder(path: Path) -> Folder:
         When a file or folder is unreadable or cut off, or there is no CT image.
     """
     return _read_folder(path, tuple(map(_state, _files(path))))
+
+
+def forget_folder() -> None:
+    """Give back the memory of the last folder's headers, some 2 kB a file."""
+    _read_folder.cache_clear()
 
 
 @lru_cache(maxsize=1)
@@ -68,7 +74,7 @@ def _read_folder(path: Path, files: tuple[tuple[Path, State], ...]) -> Folder:
         listed = "".join(f", {n} {kind}" for kind, n in kinds.most_common(3))
         raise InputError(f"no CT image among {len(others)} files{listed}", "give the folder of a DICOM CT series", path)
     _refuse_stumps(others, {_suffix(header.path) for headers in series.values() for header in headers})
-    return Folder(path, {uid: tuple(series[uid]) for uid in sorted(series)}, len(others))
+    return Folder(path, MappingProxyType({uid: tuple(series[uid]) for uid in sorted(series)}), len(others))
 
 
 def kind_of(header: Header) -> str:
@@ -85,7 +91,7 @@ def choose_series(
 ) -> tuple[tuple[Header, ...], tuple[str, ...]]:
     """The headers of the one series meant, and a note where the contours chose it: by the images they name, if any."""
     series = {uid: headers for uid, headers in folder.series.items() if not all(map(is_localizer, headers))}
-    series = series or folder.series
+    series = series or dict(folder.series)
     if series_uid and series_uid not in series:
         found = f"no CT series {series_uid} among {_listing(series)}"
         raise InputError(found, "mend series_uid", folder.path)
@@ -140,12 +146,15 @@ def _files(path: Path) -> list[Path]:
 
 
 def _state(file: Path) -> tuple[Path, State]:
-    """A file and what changes with its content; nothing of one that is not there."""
+    """A file and what changes with its content; nothing of one that is not there.
+
+    Who unpacks or copies files sets their time back (tar, rsync -a, cp -p), but not that of their last change.
+    """
     try:
         status = file.stat()
     except OSError:
         return file, ()
-    return file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+    return file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _refuse_folder(error: OSError) -> None:
@@ -175,7 +184,7 @@ def _suffix(path: Path) -> str:
     return re.sub("[0-9A-Fa-f]+", "0", path.name) if suffix[1:].isdecimal() or not suffix else suffix
 
 
-def _listing(series: dict[str, tuple[Header, ...]]) -> str:
+def _listing(series: Mapping[str, tuple[Header, ...]]) -> str:
     def line(uid: str) -> str:
         first = series[uid][0]
         return f"{short_uid(uid)} ({first.text('SeriesDescription') or 'no description'}, {len(series[uid])} images)"

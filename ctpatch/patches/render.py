@@ -145,6 +145,7 @@ def _line(upper, under, weight, line):  # type: ignore[no-untyped-def]
 # The numbers are no elements of arrays: those might change as the row is written, and nothing would be vectorised.
 @compiled(nogil=True)
 def _levels(line, low, width, scale, divisor, row):  # type: ignore[no-untyped-def]
+    """A picture row's levels of one channel."""
     zero, half = np.float32(0), divisor / np.float32(2)
     for j in range(RENDERED_SIZE):
         row[j] = np.int32((scale * min(max(line[j] - low, zero), width) + half) / divisor)
@@ -152,5 +153,6 @@ def _levels(line, low, width, scale, divisor, row):  # type: ignore[no-untyped-d
 
 @compiled(nogil=True)
 def _scale(row, gain, offset):  # type: ignore[no-untyped-def]
+    """The same normalised, in place."""
     for j in range(RENDERED_SIZE):
         row[j] = row[j] * gain - offset

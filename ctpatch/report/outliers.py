@@ -110,13 +110,16 @@ def unusual(table: pd.DataFrame) -> Iterator[tuple[int, Finding]]:
     """Lesions whose measures are far from the cohort's, each with its row in `table`."""
     for column, kind in _UNUSUAL.items():
         values = table[column].to_numpy(np.float64)
-        if column == "diameter_mm":
-            values = np.where(values > 0, values, np.nan)  # of a single voxel, which is told as tiny
-        score = modified_z(np.log(values) if column == "diameter_mm" else values)
+        score = modified_z(_logarithm(values) if column == "diameter_mm" else values)
         low, high = np.nanquantile(values, (0.25, 0.75)) if np.isfinite(values).any() else (np.nan, np.nan)
         for k in np.flatnonzero(np.abs(score) > FAR):
             text = f"{UNITS[column]}: {figure(values[k])}; half of the cohort {figure(low)} to {figure(high)}"
             yield int(k), Finding(kind, text + _intercept(values[k] - np.nanmedian(values)) if column == "hu" else text)
+
+
+def _logarithm(values: Floats) -> Floats:
+    """NaN of nothing: the diameter of a single voxel, which is told as tiny."""
+    return np.log(np.where(values > 0, values, np.nan))
 
 
 def _intercept(off: float) -> str:

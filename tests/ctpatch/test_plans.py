@@ -17,6 +17,7 @@ from ctpatch.build.one_lesion import LesionPlan, cut_lesion, plan_lesion
 from ctpatch.build.parts import inputs_digest
 from ctpatch.build.plans import Plans
 from ctpatch.errors import InputError
+from ctpatch.images import folder
 from ctpatch.manifest import Row, read_manifest
 from ctpatch.recipe import Recipe
 
@@ -55,6 +56,16 @@ def test_what_was_planned_is_cut_as_if_it_were_planned_now(plans: Plans, row: Ro
     assert (lesion, notes, patches.images) == (same, told, expected.images)
     for name, values in expected.columns.items():
         np.testing.assert_array_equal(patches.columns[name], values)
+
+
+def test_headers_of_a_folder_are_kept_until_a_plan_is_taken(plans: Plans, row: Row) -> None:
+    kept = folder._read_folder.cache_info
+    before = kept().misses
+    plans.make(row)
+    plans.make(replace(row, lesion_id="another"))
+    assert (kept().currsize, kept().misses - before) == (1, 1)
+    plans.take(row, inputs_digest(row))
+    assert kept().currsize == 0
 
 
 def test_a_plan_is_used_once_and_its_file_gone(plans: Plans, row: Row, anew: list[Row]) -> None:

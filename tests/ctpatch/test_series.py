@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +98,16 @@ def test_a_folder_is_read_once_until_a_file_of_it_changes(tmp_path: Path, monkey
     ds.SeriesDescription = "another"
     ds.save_as(last)
     assert (names(), len(read)) == (sorted([*first[:2], "another"]), 3)
+    status, content = last.stat(), last.read_bytes()
+    time.sleep(0.02)  # a clock's tick of older kernels
+    last.write_bytes(content.replace(b"another", b"mended!"))
+    os.utime(last, ns=(status.st_atime_ns, status.st_mtime_ns))  # as an archive's timestamps would be
+    assert (names(), len(read)) == (sorted([*first[:2], "mended!"]), 3)
     last.rename(last.with_name("moved.dcm"))
     assert (len(names()), len(read)) == (3, 3)
     (tmp_path / "moved.dcm").unlink()
+    assert (len(names()), len(read)) == (2, 2)
+    folder.forget_folder()
     assert (len(names()), len(read)) == (2, 2)
 
 
