@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def read_folder(path: Path) -> Folder:
     InputError
         When a file or folder is unreadable or cut off, or there is no CT image.
     """
-    return _read_folder(path, tuple(map(_state, _files(path))))
+    return _read_folder(path, tuple(_files(path)))
 
 
 def forget_folder() -> None:
@@ -53,11 +54,12 @@ def forget_folder() -> None:
 
 
 @lru_cache(maxsize=1)
-def _read_folder(path: Path, files: tuple[tuple[Path, State], ...]) -> Folder:
+def _read_folder(path: Path, files: tuple[tuple[str, State], ...]) -> Folder:
     series: dict[str, list[Header]] = {}
     others = []
     kinds: Counter[str] = Counter()
-    for file, _ in files:
+    for name, _ in files:
+        file = Path(name)
         header = read_header(file)
         if header is None or header.text("SOPClassUID") not in (CT_IMAGE, *ENHANCED_CT):
             others.append(file)
@@ -135,26 +137,27 @@ def join_series(folder: Folder) -> tuple[tuple[Header, ...], tuple[str, ...]]:
     return tuple(alone), (f"{len(alone)} images with a SeriesInstanceUID each are one series, as the manifest says",)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Path) -> list[tuple[str, State]]:
+    """The files below `path` in the order of paths, each with what changes with its content."""
     if path.is_file():  # an Enhanced CT image may be named itself
-        return [path]
+        return [(str(path), _state(path))]
     walk = os.walk(path, onerror=_refuse_folder)
     files = (os.path.join(folder, name) for folder, _, names in walk for name in names)
-    # a pipe would hang; a broken link may have been a slice, and is refused when it is opened
-    kept = (Path(file) for file in files if os.path.isfile(file) or not os.path.exists(file))
-    return sorted(kept, key=lambda file: file.parts)  # as paths are sorted, but each is taken apart once
+    found = ((file, _state(file)) for file in files)
+    return sorted(((file, state) for file, state in found if state), key=lambda each: each[0].split(os.sep))
 
 
-def _state(file: Path) -> tuple[Path, State]:
-    """A file and what changes with its content; nothing of one that is not there.
+def _state(file: str | Path) -> State:
+    """What changes with a file's content; nothing of a pipe, which would hang.
 
     Who unpacks or copies files sets their time back (tar, rsync -a, cp -p), but not that of their last change.
     """
     try:
-        status = file.stat()
-    except OSError:
-        return file, ()
-    return file, (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        status = os.stat(file)
+    except OSError:  # a broken link may have been a slice, and is refused when it is opened
+        return (0,)
+    known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return known if stat.S_ISREG(status.st_mode) else ()
 
 
 def _refuse_folder(error: OSError) -> None:
