@@ -1,5 +1,6 @@
 """Builds that are killed, starved, raced and resumed, through the real command (cases 112-117 and 126-132)."""
 
+import contextlib
 import multiprocessing
 import os
 import random
@@ -16,6 +17,7 @@ import cohort
 import crashing
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 import ctpatch.build.one_lesion
@@ -416,10 +418,20 @@ def test_128_lesion_that_kills_each_time_is_skipped_by_name(manifest, tmp_path, 
         assert len(store.lesions) == LESIONS - 1
 
 
-def of_another_test(name):
-    """Whether a process that is alive made it, which is named in it: other tests run beside this one."""
+def family_of(process):
+    """The numbers of a process and of all that it, or one of these, starts, until it ends."""
+    family = {process.pid}
+    while process.poll() is None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family |= {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        time.sleep(0.01)
+    return family
+
+
+def of_another(name, family):
+    """Whether a process that is none of these made it, which is named in it: other tests, and kills, run beside."""
     made_by = re.search(r"(?:loky-|folder_)([0-9]+)", name)
-    return made_by is not None and Path(f"/proc/{made_by[1]}").exists()
+    return made_by is not None and int(made_by[1]) not in family
 
 
 @pytest.mark.parametrize("jobs", ["2", "4"])
@@ -427,15 +439,21 @@ def test_129_nothing_is_left_in_temporary_folders(manifest, plain, tmp_path, job
     scratch, shared = tmp_path / "scratch", Path("/dev/shm")
     scratch.mkdir()
     before = set(shared.iterdir())
-    done = apart(manifest, tmp_path / "o.h5", "--jobs", jobs, env={**os.environ, "TMPDIR": str(scratch)})
+    command = [sys.executable, "-m", "ctpatch", *words(manifest, tmp_path / "o.h5", "--jobs", jobs)]
+    with open(tmp_path / "told", "w+") as told:
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env=environment)
+        family = family_of(process)
+    done = subprocess.CompletedProcess(command, process.returncode, stderr=(tmp_path / "told").read_text())
     assert (done.returncode, errors(done)) == (0, [])
+    assert len(family) > int(jobs)
     assert list(scratch.iterdir()) == []
 
     def left():
-        names = {path.name for path in set(shared.iterdir()) - before if not of_another_test(path.name)}
+        names = {path.name for path in set(shared.iterdir()) - before if not of_another(path.name, family)}
         return [name for name in names if name.startswith(("sem.", "psm_", "joblib", "loky"))]
 
-    end = time.monotonic() + 10  # a build that another test has just killed is cleared up after by its tracker
+    end = time.monotonic() + 10  # the tracker may end after the build
     while left() and time.monotonic() < end:
         time.sleep(0.1)
     assert left() == []
