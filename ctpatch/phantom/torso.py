@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -123,7 +124,7 @@ def make_torso(rng: np.random.Generator, width: tuple[float, float], depth: tupl
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class Scene(ABC):
     """A part of a body with a lesion; coordinates as in `shapes`.
 
     Attributes
@@ -157,9 +158,9 @@ class Scene:
         lesion = self.paint_inside(canvas, cavity, fine, coarse)
         return canvas.hu, lesion
 
+    @abstractmethod
     def paint_inside(self, canvas: Canvas, cavity: Plane, fine: Plane, coarse: Plane) -> Plane:
         """Paint what is in the cavity, and the bones; returns mm inside the lesion."""
-        raise NotImplementedError
 
 
 def _paint_bone(canvas: Canvas, depth: Plane) -> None:
