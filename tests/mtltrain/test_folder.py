@@ -39,7 +39,7 @@ def finished(tmp_path_factory):
 
 
 def test_planted_signal(tmp_path):
-    path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 40}, patches=2)
+    path = write_store(tmp_path / "s.h5", {"train": 40, "val": 16, "test": 40}, patches=3)
     settings = Settings("shufflenet_v2_x0_5", epochs=3, batch_size=12)
     metrics = fit_folder(path, tmp_path / "out", ["mtl-ri", "stl-ri"], [0], settings)
     assert all(run["metrics"]["auc"]["value"] >= 0.9 for run in metrics["runs"].values())
