@@ -27,6 +27,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from ctpatch.build.run import build
 from ctpatch.cli import main as ctpatch
 from ctpatch.recipe import BuildOptions, Recipe
@@ -203,18 +205,17 @@ class Study:
         return {**dict.fromkeys(SHARES, seconds["serial"]), **seconds}
 
 
-def workers_of(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            found += map(int, path.read_text().split())
-    return found
+def workers_of(pid: int, *, below: bool = False) -> list[int]:
+    """The processes that a process has started; with those that these have."""
+    try:
+        return [child.pid for child in psutil.Process(pid).children(recursive=below)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def descendants_of(pid: int) -> list[int]:
     """A process and all that it, or one of these, has started."""
-    return [pid, *(found for child in workers_of(pid) for found in descendants_of(child))]
+    return [pid, *workers_of(pid, below=True)]
 
 
 def is_alive(pid: int) -> bool:

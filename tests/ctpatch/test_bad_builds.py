@@ -1,6 +1,5 @@
 """Builds that are killed, starved, raced and resumed, through the real command (cases 112-117 and 126-132)."""
 
-import contextlib
 import multiprocessing
 import os
 import random
@@ -17,7 +16,6 @@ import cohort
 import crashing
 import h5py
 import numpy as np
-import psutil
 import pytest
 
 import ctpatch.build.one_lesion
@@ -422,8 +420,7 @@ def family_of(process):
     """The numbers of a process and of all that it, or one of these, starts, until it ends."""
     family = {process.pid}
     while process.poll() is None:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family |= {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        family.update(kills.descendants_of(process.pid))
         time.sleep(0.01)
     return family
 
